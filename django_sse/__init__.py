@@ -1,0 +1,22 @@
+"""Turn ``send_event()`` into live browser notifications that never go missing.
+
+The public names load on first use (PEP 562): ``django.setup()`` imports this package before models may be
+imported, so a plain re-export would raise ``AppRegistryNotReady``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django_sse.publish import asend_event, asend_events, send_event, send_events
+
+__version__ = "0.1.0"
+__all__ = ["asend_event", "asend_events", "send_event", "send_events"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(import_module("django_sse.publish"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")

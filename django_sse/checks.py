@@ -1,0 +1,52 @@
+"""System checks. Each id means one fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from django_sse import conf
+from django_sse.access import get_authorizer
+from django_sse.brokers import get_broker
+from django_sse.sequencer import NUMBERING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_settings"]
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Check ``settings.DJANGO_SSE`` and what it names."""
+    wrong = [Error(complaint, hint=mend, id="django_sse.E001") for complaint, mend in conf.errors()]
+    return wrong or list(_check_named())
+
+
+def _check_named() -> Iterator[CheckMessage]:
+    try:
+        get_broker()
+    except ImproperlyConfigured as error:
+        hint = "BACKEND is the dotted path of a broker, such as 'django_sse.brokers.local.LocalBroker'."
+        yield Error(str(error), hint=hint, id="django_sse.E002")
+    try:
+        callable_ = callable(get_authorizer())
+        complaint = "DJANGO_SSE['AUTHORIZE'] names something that cannot be called."
+    except ImportError as error:
+        callable_ = False
+        complaint = f"DJANGO_SSE['AUTHORIZE'] cannot be loaded: {error}"
+    if not callable_:
+        yield Error(complaint, hint="It must be a function authorize(request, channel).", id="django_sse.E003")
+    vendor = connections[conf.settings.DATABASE].vendor
+    if vendor not in NUMBERING:
+        hint = "Point DJANGO_SSE['DATABASE'] at PostgreSQL, MySQL, MariaDB or SQLite."
+        yield Error(f"The log cannot live in a {vendor} database.", hint=hint, id="django_sse.E004")
+    if not getattr(django_settings, "ASGI_APPLICATION", None):
+        yield Warning(
+            "ASGI_APPLICATION is not set, so browsers will poll instead of being told at once.",
+            hint="Set ASGI_APPLICATION and serve it with daphne or uvicorn. Polling on purpose? Silence this check.",
+            id="django_sse.W001",
+        )

@@ -1,0 +1,82 @@
+"""The one reader of ``settings.DJANGO_SSE``.
+
+Every setting is an annotated attribute of ``Settings`` whose value is the default. Values are read on each
+access, so ``override_settings`` works and there is nothing to reset. ``errors()`` is what the system check prints.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings as django_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Settings", "errors", "settings"]
+
+
+class Settings:
+    AUTHORIZE: str | Callable[..., object] = "django_sse.access.authorize"
+    """Dotted path or callable ``authorize(request, channel) -> bool``, sync or async."""
+    BROKER: Mapping[str, Any] = {"BACKEND": "django_sse.brokers.local.LocalBroker"}
+    """``BACKEND``: dotted path of the doorbell between processes; ``OPTIONS``: what it wants to know."""
+    DATABASE: str = "default"
+    """Alias of the database that holds the log."""
+    HEARTBEAT: float = 15
+    """Seconds of silence after which a stream sends its position."""
+    RETRY: int = 3000
+    """Milliseconds a browser waits before it reconnects; each stream gets 50 to 150 % of it."""
+    MAX_AGE: float = 3600
+    """Seconds after which a stream ends, for the browser to come back; each stream gets 70 to 100 % of it."""
+    POLL_INTERVAL: float = 1
+    """Seconds between two looks at the log when no doorbell rings."""
+    RING_SIZE: int = 1000
+    """Recent events that each process keeps encoded."""
+    MAX_CHANNELS: int = 20
+    """Channels of one stream."""
+    MAX_EVENT_BYTES: int = 65536
+    """Bytes of one event's data, as UTF-8."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.isupper():
+            return super().__getattribute__(name)
+        given = getattr(django_settings, "DJANGO_SSE", {})
+        return given[name] if name in given else getattr(Settings, name)
+
+
+settings: Final = Settings()
+
+_POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL")
+_COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES")
+
+
+def errors() -> Iterator[tuple[str, str]]:
+    """What is wrong with ``settings.DJANGO_SSE``: pairs of the complaint and the mend."""
+    given = getattr(django_settings, "DJANGO_SSE", {})
+    if not isinstance(given, dict):
+        yield f"DJANGO_SSE is {given!r}, not a dict.", 'Write DJANGO_SSE = {"HEARTBEAT": 15}, or leave it out.'
+        return
+    known = sorted(Settings.__annotations__)
+    for key, value in given.items():
+        if key not in known:
+            near = get_close_matches(str(key).upper(), known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"The keys are {', '.join(known)}."
+            yield f"DJANGO_SSE has an unknown key {key!r}.", hint
+        elif key in _POSITIVE and not (_is_number(value) and value > 0):
+            yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be a number greater than 0."
+        elif key in _COUNTS and not (_is_number(value) and isinstance(value, int) and value > 0):
+            yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be a whole number greater than 0."
+        elif key == "AUTHORIZE" and not (isinstance(value, str) or callable(value)):
+            yield f"DJANGO_SSE['AUTHORIZE'] is {value!r}.", "It must be a callable or the dotted path of one."
+        elif key == "DATABASE" and value not in django_settings.DATABASES:
+            aliases = ", ".join(map(repr, django_settings.DATABASES))
+            yield f"DJANGO_SSE['DATABASE'] is {value!r}.", f"It must be an alias in DATABASES: {aliases}."
+        elif key == "BROKER" and not (isinstance(value, dict) and isinstance(value.get("BACKEND"), str)):
+            example = '{"BACKEND": "django_sse.brokers.local.LocalBroker"}'
+            yield f"DJANGO_SSE['BROKER'] is {value!r}.", f"It must be a dict like {example}."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,255 @@
+"""The read side: one reader of the log per event loop, and the streams that it wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+from django_sse import log, wire
+from django_sse.brokers import get_broker
+from django_sse.conf import settings
+from django_sse.exceptions import InvalidField
+from django_sse.gate import Gate
+from django_sse.ring import Frame, Ring, join
+from django_sse.sequencer import sequence
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, Task
+    from collections.abc import Iterable
+
+    from django_sse.brokers import Broker
+    from django_sse.models import Event
+
+__all__ = ["Hub", "Subscriber", "frame"]
+
+logger = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Rows of one read at the most: a log of any length goes through memory in pages."""
+LINGER: Final = 30.0
+"""Seconds that a hub outlives its last stream, so that one browser that reconnects finds the ring warm."""
+REPLAY_THREADS: Final = 3
+"""Database connections that replay may use in one process, however many clients come back at once."""
+
+
+class Page(NamedTuple):
+    """A piece of replay: the bytes of ``count`` events, and the cursor after them."""
+
+    data: bytes
+    cursor: int
+    count: int
+
+
+class Subscriber(Protocol):
+    """A stream, as the hub sees it. Both methods are called in the hub's loop and return at once."""
+
+    channels: frozenset[str]
+
+    def wake(self) -> None:
+        """The ring has something new for one of your channels."""
+
+    def ephemeral(self, frame: bytes) -> None:
+        """Here is an event that is not in the ring."""
+
+
+def frame(event: Event) -> Frame:
+    """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
+    position = event.position or 0
+    try:
+        return Frame(position, event.channel, event.encode())
+    except InvalidField:
+        logger.error("Event %d of the log cannot be sent: its type holds CR, LF or NUL", position)  # noqa: TRY400
+        return Frame(position, event.channel, wire.reset(position, "unreadable"))
+
+
+def _look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Event]]:
+    """Return the reach of the log and a page of what follows ``cursor``. The head is read first: every row up to it
+    was committed with it, so the rows are complete."""
+    if heal and log.unnumbered():
+        sequence()  # their publisher died, or publishes without transactions of Django
+    reach = log.reach()
+    news = cursor is not None and reach.floor <= cursor < reach.head
+    return reach, log.after(cursor or 0, None, PAGE, reach.head) if news else []
+
+
+def _page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
+    rows = log.after(cursor, channels, limit, upto)
+    if log.reach().floor > cursor:  # read after the rows: none of them can have been trimmed unseen
+        raise LookupError(f"The log no longer reaches back to position {cursor}.")
+    frames = [frame(row) for row in rows]
+    data, end = join(frames, frames[-1].position if len(frames) == limit else upto)
+    return Page(data, end, sum(frame.position <= end for frame in frames))
+
+
+class Hub:
+    """Reads the log after its own position, encodes each event once, and wakes whom it concerns.
+
+    It reads when the doorbell rings and when ``POLL_INTERVAL`` has passed, so a lost ring costs delay, never an event.
+    ``Hub.current()`` makes it when the first stream of a loop needs it; it ends itself some time after the last.
+    """
+
+    _hubs: ClassVar[WeakKeyDictionary[AbstractEventLoop, Hub]] = WeakKeyDictionary()
+
+    @classmethod
+    def current(cls) -> Hub:
+        """Return the running loop's hub. Use it before the next ``await``: an idle hub may end meanwhile.
+
+        Raises ``ImproperlyConfigured`` where the broker cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        hub = cls._hubs.get(loop)
+        if hub is None:
+            hub = cls._hubs[loop] = cls(get_broker())
+        return hub
+
+    def __init__(self, broker: Broker) -> None:
+        self.ring = Ring(settings.RING_SIZE)
+        self._broker = broker
+        self._subscribers: dict[str, set[Subscriber]] = {}
+        self._count = 0
+        self._bell = asyncio.Event()
+        self._asking: list[Future[log.Reach]] = []
+        self._replays: dict[tuple[int, frozenset[str], int, int], Task[Page]] = {}
+        self._live = Gate(1, keep=True)
+        self._replay = Gate(REPLAY_THREADS)
+        self._started = False
+        self._failing = False
+        self._task = asyncio.create_task(self._run(), name="django_sse hub")
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Wake ``subscriber`` from now on."""
+        for channel in subscriber.channels:
+            self._subscribers.setdefault(channel, set()).add(subscriber)
+        self._count += 1
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """Never wake ``subscriber`` again."""
+        for channel in subscriber.channels:
+            listening = self._subscribers[channel]
+            listening.discard(subscriber)
+            if not listening:
+                del self._subscribers[channel]
+        self._count -= 1
+
+    def doorbell(self) -> None:
+        """Read the log soon. (``brokers.Listener``)"""
+        self._bell.set()
+
+    def ephemeral(self, channel: str, type: str, data: str) -> None:
+        """Tell the streams of ``channel`` about an event that is not stored. (``brokers.Listener``)"""
+        listening = self._subscribers.get(channel)
+        if listening:
+            encoded = wire.encode(data, event=type)
+            for subscriber in listening:
+                subscriber.ephemeral(encoded)
+
+    def reaches(self, cursor: int) -> bool:
+        """Tell whether the ring holds everything after ``cursor``."""
+        return self._started and self.ring.reaches(cursor)
+
+    async def catch_up(self) -> log.Reach:
+        """Return the reach of the log as a read that begins after this call finds it; the ring then stands there.
+
+        Any number of callers share one read. Raises what the database raises.
+        """
+        asked: Future[log.Reach] = asyncio.get_running_loop().create_future()
+        self._asking.append(asked)
+        self._bell.set()
+        return await asked
+
+    async def replay(self, cursor: int, channels: frozenset[str], limit: int) -> Page:
+        """Return, from the log, the next page of what follows ``cursor`` in ``channels``.
+
+        Clients that ask the same question at the same time share one query. Raises ``LookupError`` when the log no
+        longer reaches back to ``cursor``, and what the database raises.
+        """
+        key = (cursor, channels, self.ring.head, min(limit, PAGE))
+        task = self._replays.get(key)
+        if task is None:
+            task = self._replays[key] = asyncio.create_task(self._replay.run(_page, *key))
+            task.add_done_callback(lambda _: self._replays.pop(key))
+        # Shielded: a client that leaves must not cancel the query of those who share it.
+        return await asyncio.shield(task)
+
+    async def cursor_before_last(self, channels: frozenset[str], count: int) -> int | None:
+        """As ``log.cursor_before_last``, through the gate of replay."""
+        return await self._replay.run(log.cursor_before_last, channels, count)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        listening = self._listen()
+        used_at = loop.time()
+        polling = True
+        try:
+            while self._count or self._asking or loop.time() - used_at < LINGER:
+                if self._count:
+                    used_at = loop.time()
+                if listening.done():
+                    listening = self._listen()
+                self._bell.clear()
+                if await self._read(heal=polling):
+                    continue
+                polling = False
+                try:
+                    async with asyncio.timeout(settings.POLL_INTERVAL):
+                        await self._bell.wait()
+                except TimeoutError:
+                    polling = True
+        finally:
+            if self._hubs.get(loop) is self:
+                del self._hubs[loop]
+            listening.cancel()
+            self._live.close()
+            self._replay.close()
+
+    def _listen(self) -> Task[None]:
+        listening = asyncio.create_task(self._broker.listen(self), name="django_sse listener")
+        listening.add_done_callback(_say_why)
+        return listening
+
+    async def _read(self, *, heal: bool) -> bool:
+        """Take in one page of the log; tell whether there is more. Never raises: a reader that dies silences all."""
+        asking, self._asking = self._asking, []
+        try:
+            reach, rows = await self._live.run(_look, self.ring.head if self._started else None, heal)
+            frames = [frame(row) for row in rows]
+        except Exception as error:
+            if not self._failing:
+                logger.warning("The log cannot be read; streams stay open, the next try follows: %r", error)
+            self._failing = True
+            for asked in asking:
+                if not asked.done():
+                    asked.set_exception(error)
+            return False
+        self._failing = False
+        if not self._started or not reach.floor <= self.ring.head <= reach.head:
+            # The first look; or the log was trimmed past us or restored from an older backup: every stream now
+            # finds its cursor out of the ring's reach, asks the log, and tells its client.
+            self._started = True
+            self.ring.clear(reach.head)
+            self._wake(tuple(self._subscribers))
+        elif frames:
+            more = len(frames) == PAGE
+            self.ring.extend(frames, frames[-1].position if more else reach.head)
+            self._wake({frame.channel for frame in frames})
+            if more:
+                self._asking += asking
+                return True
+        else:
+            self.ring.extend((), reach.head)  # a log with a hole: what was there has been purged
+        for asked in asking:
+            if not asked.done():
+                asked.set_result(reach)
+        return False
+
+    def _wake(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            for subscriber in self._subscribers.get(channel, ()):
+                subscriber.wake()
+
+
+def _say_why(listening: Task[None]) -> None:
+    if not listening.cancelled() and (error := listening.exception()):
+        logger.error("The broker's listener ended and is started again; until then the poll serves: %r", error)

@@ -1,0 +1,217 @@
+"""One connection: a cursor that walks the log until the client or the clock ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from django.db import Error as DatabaseFailure
+from django.dispatch import Signal
+
+from django_sse import log, wire
+from django_sse.conf import settings
+from django_sse.cursor import judge
+from django_sse.hub import PAGE, Hub, frame
+from django_sse.sequencer import sequence
+
+if TYPE_CHECKING:
+    from asyncio import Future, TimerHandle
+    from collections.abc import AsyncIterator, Iterable
+
+    from django_sse.cursor import Cursor
+
+__all__ = ["Start", "Stream", "due", "retry", "stream_closed", "stream_opened"]
+
+logger = logging.getLogger(__name__)
+
+stream_opened = Signal()
+"""Sent with ``stream`` when a client is connected; ``stream.channels`` and ``stream.cursor`` say where it is."""
+stream_closed = Signal()
+"""Sent with ``stream`` when the connection has ended, whoever ended it."""
+
+EPHEMERAL: Final = 100
+"""Ephemeral events kept for a client that does not read; the oldest go first."""
+FIRST_PAGE: Final = 100
+"""Rows of a replay's first page; pages then grow or shrink with the size of the events."""
+
+
+def _jitter(value: float, low: float, high: float) -> float:
+    """Spread clients in time: those that were cut together must not come back together."""
+    return value * random.uniform(low, high)
+
+
+def retry() -> bytes:
+    """Return the reconnection time of one connection: 50 to 150 % of ``RETRY``."""
+    return wire.retry(round(_jitter(settings.RETRY, 0.5, 1.5)))
+
+
+class Start(NamedTuple):
+    """Where a client begins: at ``position``; with the ``reason`` for which its cursor could not be served; ``fresh``
+    when it presented none."""
+
+    position: int
+    reason: str | None = None
+    fresh: bool = False
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether the client's cursor says nothing about the state it knows."""
+        return self.fresh or self.reason is not None
+
+    def opening(self, snapshot: bytes = b"") -> bytes:
+        """Return the first bytes: from the first moment the browser holds an id to come back with."""
+        reset = wire.reset(self.position, self.reason) if self.reason else b""
+        return b"".join([retry(), reset, snapshot, wire.mark(self.position)])
+
+
+class Stream:
+    """What one client is sent, as an async iterator of bytes.
+
+    Made by ``Stream.open``, which decides where it starts; iterated once. ``end()`` finishes it cleanly from the same
+    loop, and the browser comes back by itself.
+    """
+
+    def __init__(self, channels: Iterable[str], start: Start) -> None:
+        self.channels = frozenset(channels)
+        self.cursor = start.position
+        self.start = start
+        self.snapshot = b""
+        """Frames that go out first: whoever opened the stream may set them."""
+        self._ephemeral: deque[bytes] = deque(maxlen=EPHEMERAL)
+        self._page = FIRST_PAGE
+        self._ended = False
+        self._waiter: Future[None] | None = None
+        self._timer: TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> Stream:
+        """Return a stream that starts after ``cursor``, and with the ``last`` events even if those are older.
+
+        A cursor that cannot be served exactly starts with ``sse.reset`` and goes on live; ``None`` is live only.
+        Raises what the database raises.
+        """
+        channels = frozenset(channels)
+        if isinstance(cursor, int) and not last and Hub.current().reaches(cursor):
+            return cls(channels, Start(cursor))
+        reach = await Hub.current().catch_up()
+        before_last = await Hub.current().cursor_before_last(channels, last) if last else None
+        return cls(channels, _start(cursor, reach, before_last))
+
+    def wake(self) -> None:
+        """Look again at what is due. (``hub.Subscriber``)"""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def ephemeral(self, frame: bytes) -> None:
+        """Send ``frame`` in passing: it has no position. (``hub.Subscriber``)"""
+        self._ephemeral.append(frame)
+        self.wake()
+
+    def end(self) -> None:
+        """End the body after what is being written."""
+        self._ended = True
+        self.wake()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        hub = Hub.current()
+        hub.add(self)
+        self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
+        self._written_at = loop.time()
+        self._tick()
+        try:
+            await stream_opened.asend_robust(type(self), stream=self)
+            yield self.start.opening(self.snapshot)
+            while data := await self._due(hub):
+                self._written_at = loop.time()
+                yield data
+        finally:
+            hub.discard(self)
+            if self._timer:
+                self._timer.cancel()
+            await stream_closed.asend_robust(type(self), stream=self)
+
+    async def _due(self, hub: Hub) -> bytes:
+        """Wait for what is to be written next; nothing at the end."""
+        loop = asyncio.get_running_loop()
+        while not self._ended:
+            if not hub.reaches(self.cursor):
+                data = await self._replay(hub)
+            else:
+                data, self.cursor = hub.ring.after(self.cursor, self.channels)
+                if self._ephemeral:
+                    data = b"".join([data, *self._ephemeral])
+                    self._ephemeral.clear()
+            if data:
+                return data
+            if hub.reaches(self.cursor):
+                if loop.time() >= self._written_at + settings.HEARTBEAT:
+                    return wire.mark(self.cursor)  # moves the browser's cursor, so that a quiet channel never expires
+                await self._sleep()
+        return b""
+
+    async def _replay(self, hub: Hub) -> bytes:
+        """Fetch from the log what the ring no longer has."""
+        if self.cursor > hub.ring.head:
+            return self._reset(hub, "ahead")  # the log was restored while we were connected
+        try:
+            page = await hub.replay(self.cursor, self.channels, self._page)
+        except LookupError:
+            return self._reset(hub, "expired")
+        except DatabaseFailure as error:
+            # The browser has everything up to its last event ID and comes back with that.
+            logger.warning("Replay from position %d was cut short, the client will ask again: %r", self.cursor, error)
+            self._ended = True
+            return retry()
+        self._page = min(PAGE, 2 * page.count + 1)
+        self.cursor = page.cursor
+        return page.data
+
+    def _reset(self, hub: Hub, reason: str) -> bytes:
+        self.cursor = hub.ring.head
+        return wire.reset(self.cursor, reason)
+
+    async def _sleep(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _tick(self) -> None:
+        """Wake for the heartbeat or the end. Writing does not touch the timer: it finds out when it goes off."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._end_at:
+            self.end()
+            return
+        next_at = self._written_at + settings.HEARTBEAT
+        if loop.time() >= next_at:
+            self.wake()
+            next_at = loop.time() + settings.HEARTBEAT
+        self._timer = loop.call_at(min(next_at, self._end_at), self._tick)
+
+
+def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
+    reason = judge(cursor, *reach) if cursor is not None else None
+    if reason:
+        return Start(reach.head, reason)
+    position = cursor if isinstance(cursor, int) else reach.head
+    if before_last is not None:
+        position = max(reach.floor, min(position, before_last))
+    return Start(position, fresh=cursor is None)
+
+
+def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> tuple[Start, bytes]:
+    """Return where a client at ``cursor`` starts and the frames it is owed now: a stream that ends, for servers that
+    cannot keep one open. At most one page; the browser polls for the next."""
+    if log.unnumbered():
+        sequence()  # where nothing but WSGI runs there is no hub to do it
+    before_last = log.cursor_before_last(channels, last) if last else None
+    reach = log.reach()
+    start = _start(cursor, reach, before_last)
+    rows = log.after(start.position, channels, PAGE, reach.head)
+    end = wire.mark(reach.head) if len(rows) < PAGE else b""
+    return start, b"".join([*(frame(row).data for row in rows), end])

@@ -1,0 +1,158 @@
+"""Event streams over HTTP: what is decided before the first byte."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final
+
+from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.db import Error as DatabaseFailure
+from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
+from django.utils.decorators import method_decorator
+from django.utils.module_loading import import_string
+from django.views import View
+
+from django_sse.access import is_allowed
+from django_sse.channels import check_channel
+from django_sse.conf import settings
+from django_sse.cursor import parse
+from django_sse.responses import EventStreamResponse, encode_item, event_body
+from django_sse.stream import Stream, due, retry
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+__all__ = ["EventStreamView", "event_stream"]
+
+logger = logging.getLogger(__name__)
+
+Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
+
+FORBIDDEN: Final = "You may not read these channels.\n"
+"""The same for a channel that is refused and one that does not exist."""
+PLAIN: Final = "text/plain; charset=utf-8"
+
+
+async def event_stream(
+    request: HttpRequest, channels: Iterable[str], *, last: int = 0, initial: Initial | None = None
+) -> HttpResponseBase:
+    """Return the stream of ``channels``, for a view that has decided that this request may read them.
+
+    It starts after the ``Last-Event-ID`` header, or on the first connection after the ``since`` parameter, or live.
+    ``last``: the first connection also gets the last so many events. ``initial(request)``, sync or async: the events
+    (see ``responses.encode_item``) that show the state to a client whose cursor tells nothing of it, on the first
+    connection without ``since`` and after a reset.
+
+    Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
+    browser polls.
+    """
+    names = frozenset(map(check_channel, channels))
+    resumed = parse(request.headers.get("Last-Event-ID"))
+    cursor = resumed if resumed is not None else parse(request.GET.get("since"))
+    last = last if resumed is None else 0
+    if request.method == "HEAD":
+        return event_body(b"")
+    try:
+        if hasattr(request, "scope"):
+            stream = await Stream.open(names, cursor, last=last)
+            start = stream.start
+        else:
+            start, frames = await sync_to_async(due)(names, cursor, last=last)
+    except DatabaseFailure as error:
+        # An error status would end the EventSource for good (9.2.3); after this it comes back.
+        logger.warning("A stream could not be opened, the client will ask again: %r", error)
+        return event_body(retry())
+    snapshot = b""
+    if initial and start.needs_snapshot:
+        snapshot = b"".join(map(encode_item, await _call(initial, request)))
+    if not hasattr(request, "scope"):
+        return event_body(start.opening(snapshot) + frames)
+    stream.snapshot = snapshot
+    return EventStreamResponse(stream)
+
+
+@method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource
+class EventStreamView(View):
+    """A stream of channels that the developer fixes or the client asks for.
+
+    ``as_view(channels=[...])``, or a subclass with ``get_channels``: the developer's word is the permission.
+    Neither: the client asks with ``?channel=a&channel=b``, and ``DJANGO_SSE["AUTHORIZE"]`` decides, all or nothing.
+
+    Answers 403 where reading is refused, 400 where the request makes no sense, and never redirects. Behind Django's
+    ``LoginRequiredMiddleware`` it refuses anonymous users itself.
+    """
+
+    http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as in View
+    channels: Iterable[str] | None = None
+    last: int = 0
+    """Events that the first connection also gets; the client's ``?last=`` may ask for up to ``RING_SIZE``."""
+
+    def get_channels(self, request: HttpRequest) -> Iterable[str] | None | Awaitable[Iterable[str] | None]:
+        """Return the channels that this request may read, sync or async; ``None``: ask the client and the authoriser.
+
+        None at all (``[]``) is a refusal.
+        """
+        return self.channels
+
+    def get_initial(self, request: HttpRequest) -> Iterable[object] | Awaitable[Iterable[object]]:
+        """Return the events that show the current state, sync or async. See ``event_stream``."""
+        return ()
+
+    async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if _login_is_required() and not await _is_authenticated(request):
+            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
+        try:
+            last = _parse_last(request.GET.get("last"), self.last)
+            channels = await _call(self.get_channels, request)
+            allowed = channels is not None and bool(channels)
+            if channels is None:
+                channels = _parse_channels(request.GET.getlist("channel"))
+                allowed = await is_allowed(request, channels)
+        except ValueError as error:
+            return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)
+        if not allowed:
+            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
+        return await event_stream(request, channels, last=last, initial=self.get_initial)
+
+    head = get
+
+    async def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(headers={"Allow": "GET, HEAD, OPTIONS"})
+
+
+async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
+    """Call what a developer wrote, sync (it may query the database) or async."""
+    answer = function(request) if iscoroutinefunction(function) else await sync_to_async(function)(request)
+    return await answer if isawaitable(answer) else answer
+
+
+def _parse_channels(names: list[str]) -> list[str]:
+    if not names:
+        raise ValueError("Name the channels: ?channel=a&channel=b")
+    if len(names) > settings.MAX_CHANNELS:
+        raise ValueError(f"{len(names)} channels are more than the {settings.MAX_CHANNELS} of one stream.")
+    return [check_channel(name) for name in names]
+
+
+def _parse_last(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > settings.RING_SIZE:
+        raise ValueError(f"last must be a whole number from 0 to {settings.RING_SIZE}.")
+    return int(text)
+
+
+def _login_is_required() -> bool:
+    middleware = (import_string(path) for path in django_settings.MIDDLEWARE)
+    return any(isinstance(item, type) and issubclass(item, LoginRequiredMiddleware) for item in middleware)
+
+
+async def _is_authenticated(request: HttpRequest) -> bool:
+    return (await request.auser()).is_authenticated

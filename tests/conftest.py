@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run ``async def`` tests as Django's own test case does: ``sync_to_async`` then comes back to this thread and
+    its database connection. An asyncio plugin would run it in a thread whose connection no fixture knows."""
+    if not iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names: Any = pyfuncitem._fixtureinfo.argnames
+    async_to_sync(pyfuncitem.obj)(**{name: pyfuncitem.funcargs[name] for name in names})
+    return True

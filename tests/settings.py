@@ -1,0 +1,77 @@
+"""Settings of the test suite. ``DATABASE=postgresql`` or ``mysql`` runs the same tests there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+_SQLITE: dict[str, Any] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": ":memory:",
+    # A file: the hub reads in a thread of its own, with a connection of its own, as in production.
+    "TEST": {"NAME": Path(__file__).parent / "test.sqlite3"},
+    "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL", "timeout": 20},
+}
+_POSTGRESQL: dict[str, Any] = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": os.environ.get("PGDATABASE", "postgres"),
+    "USER": os.environ.get("PGUSER", "postgres"),
+    "PASSWORD": os.environ.get("PGPASSWORD", ""),
+    "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+    "PORT": os.environ.get("PGPORT", "5432"),
+    "TEST": {"NAME": "test_django_sse"},
+}
+_MYSQL: dict[str, Any] = {
+    "ENGINE": "django.db.backends.mysql",
+    "NAME": os.environ.get("MYSQL_DATABASE", "test"),
+    "USER": os.environ.get("MYSQL_USER", "root"),
+    "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
+    "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+    "TEST": {"NAME": "test_django_sse", "CHARSET": "utf8mb4"},
+}
+
+DATABASES = {
+    "default": {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL}[
+        os.environ.get("DATABASE", "sqlite")
+    ]
+}
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_sse",
+    "tests.shop",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+ALLOWED_HOSTS = ["*"]
+ASGI_APPLICATION = "tests.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+ROOT_URLCONF = "tests.urls"
+SECRET_KEY = "only for tests"
+STATIC_URL = "static/"
+USE_TZ = True
