@@ -22,7 +22,7 @@ __all__ = ["check_settings"]
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check ``settings.DJANGO_SSE`` and what it names."""
-    wrong = [Error(complaint, hint=mend, id="django_sse.E001") for complaint, mend in conf.errors()]
+    wrong: list[CheckMessage] = [Error(complaint, hint=mend, id="django_sse.E001") for complaint, mend in conf.errors()]
     return wrong or list(_check_named())
 
 

@@ -56,7 +56,10 @@ def errors() -> Iterator[tuple[str, str]]:
     """What is wrong with ``settings.DJANGO_SSE``: pairs of the complaint and the mend."""
     given = getattr(django_settings, "DJANGO_SSE", {})
     if not isinstance(given, dict):
-        yield f"DJANGO_SSE is {given!r}, not a dict.", 'Write DJANGO_SSE = {"HEARTBEAT": 15}, or leave it out.'
+        yield (
+            f"DJANGO_SSE is {given!r}, not a dict.",
+            'Write DJANGO_SSE = {"HEARTBEAT": 15}, or leave it out.',
+        )
         return
     known = sorted(Settings.__annotations__)
     for key, value in given.items():

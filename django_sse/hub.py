@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from django_sse import log, wire
 from django_sse.brokers import get_broker
 from django_sse.conf import settings
-from django_sse.exceptions import InvalidField
 from django_sse.gate import Gate
-from django_sse.ring import Frame, Ring, join
-from django_sse.sequencer import sequence
+from django_sse.reader import PAGE, Page, look, page
+from django_sse.ring import Ring
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Iterable
 
     from django_sse.brokers import Broker
-    from django_sse.models import Event
 
-__all__ = ["Hub", "Subscriber", "frame"]
+__all__ = ["Hub", "Subscriber"]
 
 logger = logging.getLogger(__name__)
 
-PAGE: Final = 500
-"""Rows of one read at the most: a log of any length goes through memory in pages."""
 LINGER: Final = 30.0
 """Seconds that a hub outlives its last stream, so that one browser that reconnects finds the ring warm."""
 REPLAY_THREADS: Final = 3
 """Database connections that replay may use in one process, however many clients come back at once."""
 
 
-class Page(NamedTuple):
-    """A piece of replay: the bytes of ``count`` events, and the cursor after them."""
-
-    data: bytes
-    cursor: int
-    count: int
-
-
 class Subscriber(Protocol):
-    """A stream, as the hub sees it. Both methods are called in the hub's loop and return at once."""
+    """A stream, as the hub sees it. Its methods are called in the hub's loop and return at once."""
 
     channels: frozenset[str]
 
@@ -53,34 +41,8 @@ class Subscriber(Protocol):
     def ephemeral(self, frame: bytes) -> None:
         """Here is an event that is not in the ring."""
 
-
-def frame(event: Event) -> Frame:
-    """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
-    position = event.position or 0
-    try:
-        return Frame(position, event.channel, event.encode())
-    except InvalidField:
-        logger.error("Event %d of the log cannot be sent: its type holds CR, LF or NUL", position)  # noqa: TRY400
-        return Frame(position, event.channel, wire.reset(position, "unreadable"))
-
-
-def _look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Event]]:
-    """Return the reach of the log and a page of what follows ``cursor``. The head is read first: every row up to it
-    was committed with it, so the rows are complete."""
-    if heal and log.unnumbered():
-        sequence()  # their publisher died, or publishes without transactions of Django
-    reach = log.reach()
-    news = cursor is not None and reach.floor <= cursor < reach.head
-    return reach, log.after(cursor or 0, None, PAGE, reach.head) if news else []
-
-
-def _page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
-    rows = log.after(cursor, channels, limit, upto)
-    if log.reach().floor > cursor:  # read after the rows: none of them can have been trimmed unseen
-        raise LookupError(f"The log no longer reaches back to position {cursor}.")
-    frames = [frame(row) for row in rows]
-    data, end = join(frames, frames[-1].position if len(frames) == limit else upto)
-    return Page(data, end, sum(frame.position <= end for frame in frames))
+    def end(self) -> None:
+        """Nobody will wake you any more."""
 
 
 class Hub:
@@ -168,7 +130,7 @@ class Hub:
         key = (cursor, channels, self.ring.head, min(limit, PAGE))
         task = self._replays.get(key)
         if task is None:
-            task = self._replays[key] = asyncio.create_task(self._replay.run(_page, *key))
+            task = self._replays[key] = asyncio.create_task(self._replay.run(page, *key))
             task.add_done_callback(lambda _: self._replays.pop(key))
         # Shielded: a client that leaves must not cancel the query of those who share it.
         return await asyncio.shield(task)
@@ -203,6 +165,15 @@ class Hub:
             listening.cancel()
             self._live.close()
             self._replay.close()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Leave nobody waiting for a hub that has stopped: clients come back, to a new one."""
+        for subscriber in {one for listening in self._subscribers.values() for one in listening}:
+            subscriber.end()
+        for asked in self._asking:
+            if not asked.done():
+                asked.set_exception(RuntimeError("The hub was stopped before it could read the log."))
 
     def _listen(self) -> Task[None]:
         listening = asyncio.create_task(self._broker.listen(self), name="django_sse listener")
@@ -213,8 +184,7 @@ class Hub:
         """Take in one page of the log; tell whether there is more. Never raises: a reader that dies silences all."""
         asking, self._asking = self._asking, []
         try:
-            reach, rows = await self._live.run(_look, self.ring.head if self._started else None, heal)
-            frames = [frame(row) for row in rows]
+            reach, frames = await self._live.run(look, self.ring.head if self._started else None, heal)
         except Exception as error:
             if not self._failing:
                 logger.warning("The log cannot be read; streams stay open, the next try follows: %r", error)

@@ -87,7 +87,7 @@ def cursor_before_last(channels: Iterable[str], count: int) -> int | None:
     """Return the cursor that the last ``count`` events of ``channels`` follow, or None where they have none."""
     rows = Event.objects.using(settings.DATABASE).filter(position__isnull=False, channel__in=sorted(channels))
     last = list(rows.order_by("-position").values_list("position", flat=True)[:count])
-    return last[-1] - 1 if last else None
+    return (last[-1] or 0) - 1 if last else None
 
 
 def lock() -> Reach:

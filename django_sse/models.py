@@ -13,12 +13,16 @@ from django_sse import wire
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    _TextField = models.TextField[str, str]
+else:
+    _TextField = models.TextField  # generic in its stubs alone
+
 __all__ = ["Event", "Head", "WireTextField"]
 
 _ESCAPE, _NUL = "\x10", "\x00"
 
 
-class WireTextField(models.TextField):
+class WireTextField(_TextField):
     """Text of any characters. PostgreSQL refuses NUL in text, the wire does not, so NUL is stored escaped."""
 
     def get_prep_value(self, value: Any) -> Any:

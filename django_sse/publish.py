@@ -36,7 +36,10 @@ logger = logging.getLogger(__name__)
 
 _NO_DATA: Final[Any] = object()
 _TYPE_LENGTH: Final = 100
-_RESERVED: Final = ("error", "open")  # EventSource fires these itself: a page could not tell ours from its own
+_RESERVED: Final = (
+    "error",
+    "open",
+)  # EventSource fires these itself: a page could not tell ours from its own
 _KEY: Final = re.compile(r"[!-~]{1,200}")
 
 
@@ -61,7 +64,14 @@ def send_event(
     Raises ``InvalidEvent`` or ``InvalidChannel`` (both ``ValueError``) for what cannot be published, and whatever the
     database raises for the insert. The broker never makes it raise or wait.
     """
-    item = {"channel": channel, "event_type": event_type, "data": data, "key": key, "store": store, "text": text}
+    item = {
+        "channel": channel,
+        "event_type": event_type,
+        "data": data,
+        "key": key,
+        "store": store,
+        "text": text,
+    }
     return send_events([item])[0]
 
 
@@ -222,9 +232,9 @@ def _store(events: list[Event], connection: BaseDatabaseWrapper) -> list[Event]:
         return log.append(events)
     with transaction.atomic(using=settings.DATABASE):
         rows = log.append(events)
-        head, count = sequence()
-        if count == len(rows) and all(row.key is None for row in rows):
-            positions = range(head - count + 1, head + 1)  # nobody else's rows were waiting
+        head, numbered = sequence()
+        if numbered == len(rows) and all(row.key is None for row in rows):
+            positions: Iterable[int | None] = range(head - numbered + 1, head + 1)  # nobody else's rows were waiting
         else:
             positions = log.positions(rows)
     for row, position in zip(rows, positions, strict=True):

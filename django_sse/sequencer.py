@@ -19,12 +19,9 @@ from django_sse.models import Event, Head
 __all__ = ["NUMBERING", "Numbered", "sequence"]
 
 _EVENTS: Final = Event._meta.db_table
-_WAITING: Final = (
-    f"SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {_EVENTS} WHERE position IS NULL"  # noqa: S608
-)
+_WAITING: Final = f"SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {_EVENTS} WHERE position IS NULL"
 _FROM: Final = (
-    f"UPDATE {_EVENTS} SET position = %s + waiting.place FROM ({_WAITING}) AS waiting "
-    f"WHERE {_EVENTS}.id = waiting.id"
+    f"UPDATE {_EVENTS} SET position = %s + waiting.place FROM ({_WAITING}) AS waiting WHERE {_EVENTS}.id = waiting.id"
 )
 _JOIN: Final = (
     f"UPDATE {_EVENTS} JOIN ({_WAITING}) AS waiting ON {_EVENTS}.id = waiting.id "
@@ -35,10 +32,12 @@ NUMBERING: Final = {"postgresql": _FROM, "sqlite": _FROM, "mysql": _JOIN}
 
 
 class Numbered(NamedTuple):
-    """What a run did: the ``head`` after it, and the ``count`` of events it numbered."""
+    """What a run did."""
 
     head: int
-    count: int
+    """The last position given."""
+    events: int
+    """How many this run gave."""
 
 
 def sequence() -> Numbered:
@@ -52,8 +51,8 @@ def sequence() -> Numbered:
         head = log.lock().head
         with connection.cursor() as cursor:
             cursor.execute(NUMBERING[connection.vendor], [head])
-            count = cursor.rowcount
-        if count:
-            head += count
+            events = cursor.rowcount
+        if events:
+            head += events
             Head.objects.using(settings.DATABASE).filter(pk=1).update(position=head)
-    return Numbered(head, count)
+    return Numbered(head, events)

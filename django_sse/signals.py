@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
@@ -13,7 +12,10 @@ from django_sse.publish import send_events
 from django_sse.stream import stream_closed, stream_opened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Literal
+
+    from django.db.models import Field
 
     Action = Literal["created", "updated", "deleted"]
 
@@ -88,7 +90,7 @@ def broadcast(
         check_channel(channel)
     if unknown := set(on) - {"created", "updated", "deleted"}:
         raise ValueError(f"on={sorted(unknown)} is unknown: it takes 'created', 'updated' and 'deleted'.")
-    columns = [model._meta.get_field(name) for name in fields]
+    columns = [cast("Field[Any, Any]", model._meta.get_field(name)) for name in fields]
 
     def describe(instance: M, action: Action) -> dict[str, Any]:
         values = {column.name: column.value_from_object(instance) for column in columns}

@@ -14,7 +14,8 @@ from django.dispatch import Signal
 from django_sse import log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
-from django_sse.hub import PAGE, Hub, frame
+from django_sse.hub import Hub
+from django_sse.reader import PAGE, frame
 from django_sse.sequencer import sequence
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Stream:
             logger.warning("Replay from position %d was cut short, the client will ask again: %r", self.cursor, error)
             self._ended = True
             return retry()
-        self._page = min(PAGE, 2 * page.count + 1)
+        self._page = min(PAGE, 2 * page.events + 1)
         self.cursor = page.cursor
         return page.data
 
@@ -213,5 +214,7 @@ def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> tuple[Star
     reach = log.reach()
     start = _start(cursor, reach, before_last)
     rows = log.after(start.position, channels, PAGE, reach.head)
+    if log.reach().floor > start.position:  # trimmed under our hands: judge again
+        return due(channels, cursor, last=last)
     end = wire.mark(reach.head) if len(rows) < PAGE else b""
     return start, b"".join([*(frame(row).data for row in rows), end])

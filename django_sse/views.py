@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.db import Error as DatabaseFailure
-from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
+from django.http import HttpResponseBadRequest, HttpResponseForbidden
 from django.utils.decorators import method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
@@ -89,12 +89,12 @@ class EventStreamView(View):
     ``LoginRequiredMiddleware`` it refuses anonymous users itself.
     """
 
-    http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as in View
+    http_method_names = ["get", "head", "options"]
     channels: Iterable[str] | None = None
     last: int = 0
     """Events that the first connection also gets; the client's ``?last=`` may ask for up to ``RING_SIZE``."""
 
-    def get_channels(self, request: HttpRequest) -> Iterable[str] | None | Awaitable[Iterable[str] | None]:
+    def get_channels(self, request: HttpRequest) -> Iterable[str] | Awaitable[Iterable[str] | None] | None:
         """Return the channels that this request may read, sync or async; ``None``: ask the client and the authoriser.
 
         None at all (``[]``) is a refusal.
@@ -122,9 +122,6 @@ class EventStreamView(View):
         return await event_stream(request, channels, last=last, initial=self.get_initial)
 
     head = get
-
-    async def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return HttpResponse(headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:

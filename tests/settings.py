@@ -32,9 +32,7 @@ _MYSQL: dict[str, Any] = {
 }
 
 DATABASES = {
-    "default": {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL}[
-        os.environ.get("DATABASE", "sqlite")
-    ]
+    "default": {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL}[os.environ.get("DATABASE", "sqlite")]
 }
 INSTALLED_APPS = [
     "daphne",

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
 import django_sse.models
 
 
-def compare_exactly(apps, schema_editor):
+def compare_exactly(apps: Any, schema_editor: Any) -> None:
     """Channels and keys are ASCII and case-sensitive; MySQL's usual collation would hold "A" and "a" for the same."""
     if schema_editor.connection.vendor != "mysql":
         return
@@ -28,9 +30,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("position", models.PositiveBigIntegerField(default=0)),
                 ("floor", models.PositiveBigIntegerField(default=0)),
@@ -42,15 +42,11 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "position",
-                    models.PositiveBigIntegerField(
-                        editable=False, null=True, unique=True, verbose_name="position"
-                    ),
+                    models.PositiveBigIntegerField(editable=False, null=True, unique=True, verbose_name="position"),
                 ),
                 ("channel", models.CharField(max_length=100, verbose_name="channel")),
                 ("type", models.CharField(default="message", max_length=100, verbose_name="type")),
@@ -69,12 +65,8 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "event",
                 "verbose_name_plural": "events",
-                "indexes": [
-                    models.Index(fields=["channel", "position"], name="django_sse_channel_position")
-                ],
-                "constraints": [
-                    models.UniqueConstraint(fields=("channel", "key"), name="django_sse_channel_key")
-                ],
+                "indexes": [models.Index(fields=["channel", "position"], name="django_sse_channel_position")],
+                "constraints": [models.UniqueConstraint(fields=("channel", "key"), name="django_sse_channel_key")],
             },
         ),
         migrations.RunPython(compare_exactly, migrations.RunPython.noop),

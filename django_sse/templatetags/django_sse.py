@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django import template
 from django.urls import reverse
@@ -49,8 +49,10 @@ def event_source(
     except ValueError as error:
         raise template.TemplateSyntaxError(f"{{% event_source %}}: {error}") from error
     if not (names or url):
-        raise template.TemplateSyntaxError("{% event_source %} needs a channel, or the url= of a view that has its own.")
-    query: list[tuple[str, Any]] = [("channel", name) for name in names]
+        raise template.TemplateSyntaxError(
+            "{% event_source %} needs a channel, or the url= of a view that has its own."
+        )
+    query: list[tuple[str, str | int]] = [("channel", name) for name in names]
     query.append(("since", log.reach().head if since is None else since))
     if last:
         query.append(("last", last))

@@ -38,7 +38,9 @@ class Command(BaseCommand):
             while left is None or left > 0:
                 cursor, events = self._next(cursor, channels, PAGE if left is None else min(left, PAGE))
                 for event in events:
-                    self.stdout.write(f"{event.position} {event.created_at:%H:%M:%S} {event.channel} {event.type} {event.data}")
+                    self.stdout.write(
+                        f"{event.position} {event.created_at:%H:%M:%S} {event.channel} {event.type} {event.data}"
+                    )
                 if left is not None:
                     left -= len(events)
                 if not events and left != 0:

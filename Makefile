@@ -1,0 +1,31 @@
+# Set-up, demo, tests and checks. PYTHON=… chooses the interpreter, PORT=… the demo's port.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PORT ?= 8000
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.demo
+	PORT=$(PORT) $(BIN)/python manage.py demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+# Each target installs its dependency group of pyproject.toml.
+$(VENV)/.%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group $*
+	touch $@
+
+clean:
+	rm -rf $(VENV) tests/npm/node_modules demo.sqlite3*

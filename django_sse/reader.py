@@ -1,0 +1,67 @@
+"""What the read side asks of the log, as functions for the threads of a gate: each is one visit, and needs no loop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from django_sse import log, wire
+from django_sse.exceptions import InvalidField
+from django_sse.ring import Frame, join
+from django_sse.sequencer import sequence
+
+if TYPE_CHECKING:
+    from django_sse.models import Event
+
+__all__ = ["PAGE", "Page", "frame", "look", "page"]
+
+logger = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Rows of one read at the most: a log of any length goes through memory in pages."""
+
+
+class Page(NamedTuple):
+    """A piece of replay: the bytes of so many ``events``, and the ``cursor`` after them."""
+
+    data: bytes
+    cursor: int
+    events: int
+
+
+def frame(event: Event) -> Frame:
+    """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
+    position = event.position or 0
+    try:
+        return Frame(position, event.channel, event.encode())
+    except InvalidField:
+        logger.error("Event %d of the log cannot be sent: its type holds CR, LF or NUL", position)
+        return Frame(position, event.channel, wire.reset(position, "unreadable"))
+
+
+def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
+    """Return the reach of the log and a page of what follows ``cursor``, encoded. The head is read first: every row up to it
+    was committed with it, so the rows are complete."""
+    if heal and log.unnumbered():
+        sequence()  # their publisher died, or publishes without transactions of Django
+    reach = log.reach()
+    if cursor is None or not reach.floor <= cursor < reach.head:
+        return reach, []
+    rows = log.after(cursor, None, PAGE, reach.head)
+    if not rows or rows[0].position != cursor + 1:
+        # Purged, which leaves holes that are meant; or trimmed since the first look, which the floor now says.
+        reach = reach._replace(floor=log.reach().floor)
+    return reach, [frame(row) for row in rows]
+
+
+def page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
+    """Return at most ``limit`` events of ``channels`` after ``cursor`` and up to ``upto``.
+
+    Raises ``LookupError`` when the log no longer reaches back to ``cursor``.
+    """
+    rows = log.after(cursor, channels, limit, upto)
+    if log.reach().floor > cursor:  # read after the rows: none of them can have been trimmed unseen
+        raise LookupError(f"The log no longer reaches back to position {cursor}.")
+    frames = [frame(row) for row in rows]
+    data, end = join(frames, frames[-1].position if len(frames) == limit else upto)
+    return Page(data, end, sum(frame.position <= end for frame in frames))
