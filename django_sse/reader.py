@@ -40,8 +40,10 @@ def frame(event: Event) -> Frame:
 
 
 def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
-    """Return the reach of the log and a page of what follows ``cursor``, encoded. The head is read first: every row up to it
-    was committed with it, so the rows are complete."""
+    """Return the reach of the log, and the frames of a page of what follows ``cursor``.
+
+    The head is read first: every row up to it was committed with it, so the rows are complete.
+    """
     if heal and log.unnumbered():
         sequence()  # their publisher died, or publishes without transactions of Django
     reach = log.reach()

@@ -47,7 +47,7 @@ def sequence() -> Numbered:
     the lock as a statement of its own: under READ COMMITTED it then sees all that was committed before.
     """
     connection = connections[settings.DATABASE]
-    with transaction.atomic(using=settings.DATABASE):
+    with transaction.atomic(using=settings.DATABASE, savepoint=False):
         head = log.lock().head
         with connection.cursor() as cursor:
             cursor.execute(NUMBERING[connection.vendor], [head])

@@ -16,3 +16,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names: Any = pyfuncitem._fixtureinfo.argnames
     async_to_sync(pyfuncitem.obj)(**{name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+@pytest.fixture
+def committed(transactional_db: None) -> None:
+    """The test commits what it writes: streams read in a thread and a connection of their own."""

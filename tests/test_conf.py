@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+
+from django_sse.checks import check_settings
+from django_sse.conf import Settings, settings
+
+
+def ids(messages: list[Any]) -> list[str]:
+    return [message.id for message in messages]
+
+
+def test_defaults_apply_without_a_setting(settings: Any) -> None:
+    from django_sse.conf import settings as ours
+
+    assert ours.HEARTBEAT == 15
+    assert ours.MAX_EVENT_BYTES == 65536
+    assert check_settings() == []
+
+
+def test_a_setting_is_read_on_each_access(settings: Any) -> None:
+    from django_sse.conf import settings as ours
+
+    settings.DJANGO_SSE = {"HEARTBEAT": 3}
+    assert ours.HEARTBEAT == 3
+    settings.DJANGO_SSE = {}
+    assert ours.HEARTBEAT == 15
+
+
+def test_every_default_passes_its_own_check(settings: Any) -> None:
+    settings.DJANGO_SSE = {name: getattr(Settings, name) for name in Settings.__annotations__}
+    assert check_settings() == []
+
+
+def test_an_unknown_key_names_the_right_one(settings: Any) -> None:
+    settings.DJANGO_SSE = {"HEARTBEATS": 3, "nonsense": 1}
+    near, far = check_settings()
+    assert near.id == "django_sse.E001"
+    assert near.hint == "Did you mean 'HEARTBEAT'?"
+    assert "RETRY" in str(far.hint)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HEARTBEAT", 0),
+        ("HEARTBEAT", "15"),
+        ("RETRY", -1),
+        ("MAX_AGE", None),
+        ("POLL_INTERVAL", True),
+        ("RING_SIZE", 1.5),
+        ("MAX_CHANNELS", 0),
+        ("MAX_EVENT_BYTES", False),
+        ("AUTHORIZE", 3),
+        ("DATABASE", "nowhere"),
+        ("BROKER", "django_sse.brokers.local.LocalBroker"),
+        ("BROKER", {}),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_says_what_it_must_be(settings: Any, key: str, value: Any) -> None:
+    settings.DJANGO_SSE = {key: value}
+    (error,) = check_settings()
+    assert error.id == "django_sse.E001"
+    assert key in error.msg
+    assert "must be" in str(error.hint)
+
+
+def test_a_setting_that_is_no_dict_is_an_error(settings: Any) -> None:
+    settings.DJANGO_SSE = ["HEARTBEAT"]
+    assert ids(check_settings()) == ["django_sse.E001"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"BROKER": {"BACKEND": "django_sse.brokers.nothing.Broker"}}, "django_sse.E002"),
+        ({"AUTHORIZE": "nowhere.authorize"}, "django_sse.E003"),
+        ({"AUTHORIZE": "django_sse.wire.MESSAGE"}, "django_sse.E003"),
+    ],
+)
+def test_what_a_setting_names_must_exist(settings: Any, given: dict[str, Any], expected: str) -> None:
+    settings.DJANGO_SSE = given
+    assert ids(check_settings()) == [expected]
+
+
+def test_a_database_that_cannot_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connection
+
+    monkeypatch.setattr(connection, "vendor", "oracle")
+    assert ids(check_settings()) == ["django_sse.E004"]
+
+
+def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None:
+    settings.ASGI_APPLICATION = None
+    assert ids(check_settings()) == ["django_sse.W001"]
+
+
+def test_the_check_is_registered(settings: Any) -> None:
+    settings.DJANGO_SSE = {"HEARTBEATS": 3}
+    assert "django_sse.E001" in ids(run_checks())
+
+
+def test_a_name_that_is_no_setting_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError):
+        _ = settings.NO_SUCH_SETTING  # type: ignore[attr-defined]
