@@ -108,7 +108,9 @@ def test_the_lock_needs_a_transaction_of_its_own() -> None:
         assert log.lock() == (0, 1)
 
 
-@pytest.mark.parametrize("text", ["", "\x00", "\x10", "\x100", "\x10\x00", "\x00\x10\x10\x000", "a\x00b\x10c", "é\U0001f600"])
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "\x10", "\x100", "\x10\x00", "\x00\x10\x10\x000", "a\x00b\x10c", "é\U0001f600"]
+)
 def test_every_text_comes_back_from_the_database(text: str) -> None:
     send_event("a", text=text)
     assert Event.objects.get().data == text

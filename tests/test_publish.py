@@ -11,8 +11,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.utils import OperationalError
 
 from django_sse import asend_event, asend_events, publish, send_event, send_events
@@ -297,10 +298,11 @@ def test_a_broker_that_cannot_be_made_is_an_error_before_anything_is_stored(comm
 
 
 def test_from_a_coroutine_on_another_loop(committed: None) -> None:
-    def run() -> None:
-        asyncio.run(asend_event("orders", None, 1))
+    async def publish_one() -> None:
+        await asend_event("orders", None, 1)
+        await sync_to_async(connections.close_all)()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=asyncio.run, args=[publish_one()])
     thread.start()
     thread.join()
     assert [data for _, data in stored()] == ["1"]

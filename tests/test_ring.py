@@ -103,9 +103,7 @@ def test_cleared_it_stands_at_a_position_and_knows_nothing() -> None:
     st.integers(0, 40),
     st.frozensets(st.sampled_from("abcd")),
 )
-def test_it_answers_as_a_plain_list_would(
-    channels: list[str], size: int, cursor: int, wanted: frozenset[str]
-) -> None:
+def test_it_answers_as_a_plain_list_would(channels: list[str], size: int, cursor: int, wanted: frozenset[str]) -> None:
     everything = frames(*enumerate(channels, 1))
     ring = Ring(size)
     for frame in everything:
