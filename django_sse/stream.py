@@ -140,18 +140,18 @@ class Stream:
         loop = asyncio.get_running_loop()
         while not self._ended:
             if not hub.reaches(self.cursor):
-                data = await self._replay(hub)
-            else:
-                data, self.cursor = hub.ring.after(self.cursor, self.channels)
-                if self._ephemeral:
-                    data = b"".join([data, *self._ephemeral])
-                    self._ephemeral.clear()
+                if data := await self._replay(hub):
+                    return data
+                continue  # the ring may have moved meanwhile
+            data, self.cursor = hub.ring.after(self.cursor, self.channels)
+            if self._ephemeral:
+                data = b"".join([data, *self._ephemeral])
+                self._ephemeral.clear()
             if data:
                 return data
-            if hub.reaches(self.cursor):
-                if loop.time() >= self._written_at + settings.HEARTBEAT:
-                    return wire.mark(self.cursor)  # moves the browser's cursor, so that a quiet channel never expires
-                await self._sleep()
+            if loop.time() >= self._written_at + settings.HEARTBEAT:
+                return wire.mark(self.cursor)  # moves the browser's cursor, so that a quiet channel never expires
+            await self._sleep()  # no await since the ring was asked: no ring of the bell can fall in between
         return b""
 
     async def _replay(self, hub: Hub) -> bytes:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import OperationalError
-from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
 from django_sse import asend_event, send_event, send_events, stream, views
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView, event_stream
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 pytestmark = pytest.mark.usefixtures("committed")
 
