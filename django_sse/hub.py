@@ -76,7 +76,8 @@ class Hub:
         self._replays: dict[tuple[int, frozenset[str], int, int], Task[Page]] = {}
         self._live = Gate(1, keep=True)
         self._replay = Gate(REPLAY_THREADS)
-        self._started = False
+        self.started = False
+        """Whether the ring stands where the log does: nothing can be told before."""
         self._failing = False
         self._task = asyncio.create_task(self._run(), name="django_sse hub")
 
@@ -109,7 +110,7 @@ class Hub:
 
     def reaches(self, cursor: int) -> bool:
         """Tell whether the ring holds everything after ``cursor``."""
-        return self._started and self.ring.reaches(cursor)
+        return self.started and self.ring.reaches(cursor)
 
     async def catch_up(self) -> log.Reach:
         """Return the reach of the log as a read that begins after this call finds it; the ring then stands there.
@@ -184,7 +185,7 @@ class Hub:
         """Take in one page of the log; tell whether there is more. Never raises: a reader that dies silences all."""
         asking, self._asking = self._asking, []
         try:
-            reach, frames = await self._live.run(look, self.ring.head if self._started else None, heal)
+            reach, frames = await self._live.run(look, self.ring.head if self.started else None, heal)
         except Exception as error:
             if not self._failing:
                 logger.warning("The log cannot be read; streams stay open, the next try follows: %r", error)
@@ -194,10 +195,10 @@ class Hub:
                     asked.set_exception(error)
             return False
         self._failing = False
-        if not self._started or not reach.floor <= self.ring.head <= reach.head:
+        if not self.started or not reach.floor <= self.ring.head <= reach.head:
             # The first look; or the log was trimmed past us or restored from an older backup: every stream now
             # finds its cursor out of the ring's reach, asks the log, and tells its client.
-            self._started = True
+            self.started = True
             self.ring.clear(reach.head)
             self._wake(tuple(self._subscribers))
         elif frames:

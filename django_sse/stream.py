@@ -156,9 +156,12 @@ class Stream:
 
     async def _replay(self, hub: Hub) -> bytes:
         """Fetch from the log what the ring no longer has."""
-        if self.cursor > hub.ring.head:
-            return self._reset(hub, "ahead")  # the log was restored while we were connected
         try:
+            if not hub.started:  # the one we were opened with has ended meanwhile
+                await hub.catch_up()
+                return b""
+            if self.cursor > hub.ring.head:  # the log was restored while we were connected
+                return self._reset(hub, "ahead")
             page = await hub.replay(self.cursor, self.channels, self._page)
         except LookupError:
             return self._reset(hub, "expired")
