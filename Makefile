@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
+# A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
+DJANGO ?=
 
 .PHONY: demo test check clean
 
@@ -24,7 +26,7 @@ check: $(VENV)/.check
 $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group $*
+	$(BIN)/python -m pip install --quiet --editable . --group $* "django$(DJANGO)"
 	touch $@
 
 clean:
