@@ -8,7 +8,7 @@ process that dies before it is healed by the next run, from any process.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.db import connections, transaction
 
@@ -16,19 +16,41 @@ from django_sse import log
 from django_sse.conf import settings
 from django_sse.models import Event, Head
 
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
+
 __all__ = ["NUMBERING", "Numbered", "sequence"]
 
 _EVENTS: Final = Event._meta.db_table
 _WAITING: Final = f"SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {_EVENTS} WHERE position IS NULL"
-_FROM: Final = (
+_NUMBER: Final = (
     f"UPDATE {_EVENTS} SET position = %s + waiting.place FROM ({_WAITING}) AS waiting WHERE {_EVENTS}.id = waiting.id"
 )
-_JOIN: Final = (
-    f"UPDATE {_EVENTS} JOIN ({_WAITING}) AS waiting ON {_EVENTS}.id = waiting.id "
-    f"SET {_EVENTS}.position = %s + waiting.place"
-)
-NUMBERING: Final = {"postgresql": _FROM, "sqlite": _FROM, "mysql": _JOIN}
-"""The numbering statement by ``connection.vendor``: one round trip for any number of rows."""
+_CHUNK: Final = 500
+
+
+def _number(cursor: CursorWrapper, head: int) -> int:
+    cursor.execute(_NUMBER, [head])
+    return cursor.rowcount
+
+
+def _number_on_mysql(cursor: CursorWrapper, head: int) -> int:
+    """An UPDATE of InnoDB waits for the uncommitted rows it meets, so for every transaction that has published and is
+    still open. A plain SELECT does not see them: find the rows first, then update those and no others."""
+    cursor.execute(f"SELECT id FROM {_EVENTS} WHERE position IS NULL ORDER BY id")
+    ids = [row[0] for row in cursor.fetchall()]
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        marks = ", ".join(["%s"] * len(chunk))
+        cursor.execute(
+            f"UPDATE {_EVENTS} SET position = %s + FIELD(id, {marks}) WHERE id IN ({marks})",
+            [head + start, *chunk, *chunk],
+        )
+    return len(ids)
+
+
+NUMBERING: Final = {"postgresql": _number, "sqlite": _number, "mysql": _number_on_mysql}
+"""By ``connection.vendor``: what gives the committed rows their positions after ``head``, and returns how many."""
 
 
 class Numbered(NamedTuple):
@@ -50,8 +72,7 @@ def sequence() -> Numbered:
     with transaction.atomic(using=settings.DATABASE, savepoint=False):
         head = log.lock().head
         with connection.cursor() as cursor:
-            cursor.execute(NUMBERING[connection.vendor], [head])
-            events = cursor.rowcount
+            events = NUMBERING[connection.vendor](cursor, head)
         if events:
             head += events
             Head.objects.using(settings.DATABASE).filter(pk=1).update(position=head)

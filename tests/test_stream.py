@@ -263,16 +263,21 @@ class TestEphemeral:
 
 class TestTheEnd:
     async def test_at_its_age_the_body_ends_and_nothing_is_lost(self, settings: Any) -> None:
-        settings.DJANGO_SSE = {"MAX_AGE": 0.1}
-        async with opened() as (_, events):
-            await publish(1)
-            assert (await events.next()).json() == 1
-            with pytest.raises(EOFError):
-                await events.next()
-            await publish(2)
-            resumed = int(events.parser.last_event_id)
-        async with opened(cursor=resumed) as (_, events):
-            assert (await events.next()).json() == 2
+        settings.DJANGO_SSE = {"MAX_AGE": 0.05}
+        received, cursor = [], 0
+        for number in range(5):
+            async with opened(cursor=cursor) as (_, events):
+                await publish(number)
+                with pytest.raises(EOFError):
+                    while True:
+                        received.append((await events.next()).json())
+                cursor = int(events.parser.last_event_id)
+        settings.DJANGO_SSE = {}
+        async with opened(cursor=cursor) as (_, events):
+            await publish("end")
+            while (value := (await events.next()).json()) != "end":
+                received.append(value)
+        assert received == list(range(5))
 
     async def test_ages_are_spread(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_AGE": 1000}

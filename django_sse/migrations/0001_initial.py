@@ -69,5 +69,5 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("channel", "key"), name="django_sse_channel_key")],
             },
         ),
-        migrations.RunPython(compare_exactly, migrations.RunPython.noop),
+        migrations.RunPython(compare_exactly, migrations.RunPython.noop, atomic=False),
     ]
