@@ -259,8 +259,9 @@ def test_no_link_where_a_key_cannot_say_what_follows(page: Callable[..., str]) -
     assert "there are more. Narrow them down with the filters." in text(page(**today))
     many(21, channel="stat", type="stat")
     assert "there are more. Narrow them down with the filters." in text(page(q="stat"))
-    Event.objects.update(position=None)
-    assert "there are more. Narrow them down with the filters." in text(page(channel="orders"))
+    if connections[settings.DATABASE].features.supports_order_by_nulls_modifier:
+        Event.objects.update(position=None)
+        assert "there are more. Narrow them down with the filters." in text(page(channel="orders"))
 
 
 @pytest.mark.usefixtures("short")
@@ -311,7 +312,7 @@ def test_filters_offer_what_is_frequent_among_the_newest(page: Callable[..., str
     assert len(listed(page(channel="old"))) == 5
 
 
-@pytest.mark.parametrize("value", ["", "\x00", "ä", "x" * 300, XSS, "\n", "🎉"])
+@pytest.mark.parametrize("value", ["", "\x00", "ж", "x" * 300, XSS, "\n", "🎉"])
 @pytest.mark.parametrize("parameter", ["channel", "type", "q"])
 def test_any_value_can_be_asked_for(page: Callable[..., str], parameter: str, value: str) -> None:
     stored()
@@ -528,7 +529,8 @@ def test_a_list_never_counts_sorts_or_compares_the_table(
     many(120)
     with django_assert_max_num_queries(12) as context:
         assert admin_client.get(LIST, query).status_code == 200
-    asked = [sql for sql in (query["sql"] for query in context.captured_queries) if "django_sse_event" in sql]
+    captured = [query["sql"].replace("`", '"') for query in context.captured_queries]  # the quotes of MySQL
+    asked = [sql for sql in captured if "django_sse_event" in sql]
     assert 3 <= len(asked) <= 9
     for sql in asked:
         assert "COUNT(" not in sql
