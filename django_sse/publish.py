@@ -82,10 +82,13 @@ def send_events(items: Iterable[Mapping[str, Any] | tuple[Any, ...]]) -> list[Ev
     before the first is published.
     """
     prepared = [_prepare(**item) if isinstance(item, Mapping) else _prepare(*item) for item in items]
+    broker = get_broker()
+    for event, store in prepared:
+        if not store:
+            broker.validate(event.channel, event.type, event.data)
     stored = [event for event, store in prepared if store]
     if stored:
         _refuse_running_loop()
-    broker = get_broker()
     connection = connections[settings.DATABASE]
     rows = iter(_store(stored, connection) if stored else ())
     results = [next(rows) if store else None for _, store in prepared]

@@ -31,7 +31,7 @@ _CHUNK: Final = 500
 
 def _number(cursor: CursorWrapper, head: int) -> int:
     cursor.execute(_NUMBER, [head])
-    return cursor.rowcount
+    return int(cursor.rowcount)
 
 
 def _number_on_mysql(cursor: CursorWrapper, head: int) -> int:

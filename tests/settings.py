@@ -13,7 +13,7 @@ _SQLITE: dict[str, Any] = {
     "TEST": {"NAME": Path(__file__).parent / "test.sqlite3"},
     "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL", "timeout": 20},
 }
-_POSTGRESQL: dict[str, Any] = {
+POSTGRESQL: dict[str, Any] = {
     "ENGINE": "django.db.backends.postgresql",
     "NAME": os.environ.get("PGDATABASE", "postgres"),
     "USER": os.environ.get("PGUSER", "postgres"),
@@ -32,7 +32,7 @@ _MYSQL: dict[str, Any] = {
 }
 
 DATABASES = {
-    "default": {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL}[os.environ.get("DATABASE", "sqlite")]
+    "default": {"sqlite": _SQLITE, "postgresql": POSTGRESQL, "mysql": _MYSQL}[os.environ.get("DATABASE", "sqlite")]
 }
 INSTALLED_APPS = [
     "daphne",
@@ -73,3 +73,15 @@ ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "only for tests"
 STATIC_URL = "static/"
 USE_TZ = True
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "tests"},
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "django_sse_tests"},
+    }
+}

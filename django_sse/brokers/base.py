@@ -33,6 +33,9 @@ class Broker(ABC):
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
 
+    def validate(self, channel: str, type: str, data: str) -> None:  # noqa: B027 - most can carry anything
+        """Raise ``InvalidEvent`` for an event that ``send`` cannot carry. Called at the door."""
+
     @abstractmethod
     def notify(self, position: int) -> None:
         """Ring at every hub: the log now reaches to ``position``.

@@ -1,0 +1,77 @@
+"""A broker over a layer of Django Channels, for projects that already run one.
+
+``{"BACKEND": "django_sse.brokers.channel_layer.ChannelLayerBroker", "OPTIONS": {"ALIAS": "default"}}``. A layer may
+drop what it carries, which is right for a doorbell; the poll makes up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from asgiref.sync import async_to_sync
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import channel_layers, get_channel_layer
+from django.core.exceptions import ImproperlyConfigured
+
+from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+__all__ = ["ChannelLayerBroker"]
+
+GROUP: Final = "django_sse"
+TYPE: Final = "django_sse.ring"
+
+
+class ChannelLayerBroker(NetworkBroker):
+    """A group of the layer ``ALIAS``; every hub is a member."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._alias = alias = options.get("ALIAS", "default")
+        try:
+            self._layer: Any = get_channel_layer(alias)
+        except (InvalidChannelLayerError, KeyError) as error:
+            raise ImproperlyConfigured(f"ChannelLayerBroker: the channel layer {alias!r} fails: {error!r}") from error
+        if self._layer is None:
+            raise ImproperlyConfigured(
+                f"ChannelLayerBroker: there is no channel layer {alias!r}. Add it to CHANNEL_LAYERS, or name another "
+                "in OPTIONS['ALIAS']."
+            )
+
+    def _publish(self, message: str) -> None:
+        async_to_sync(self._group_send)(message)
+
+    async def _group_send(self, message: str) -> None:
+        async with asyncio.timeout(PING_DEADLINE):
+            await self._layer.group_send(GROUP, {"type": TYPE, "message": message})
+
+    async def _messages(self) -> AsyncGenerator[str, None]:
+        # A layer of its own: one may be received from in one event loop at a time.
+        layer: Any = channel_layers.make_backend(self._alias)
+        receiving: asyncio.Task[Any] | None = None
+        try:
+            async with asyncio.timeout(PING_DEADLINE):
+                channel = await layer.new_channel()
+                await layer.group_add(GROUP, channel)
+            yield ""
+            while True:
+                # A task, so that neither a ping nor the end of this listener has to interrupt the layer's own waiting.
+                receiving = receiving or asyncio.create_task(layer.receive(channel))
+                await asyncio.wait([receiving], timeout=PING_AFTER)
+                if not receiving.done():
+                    async with asyncio.timeout(PING_DEADLINE):
+                        await layer.group_add(GROUP, channel)  # memberships expire
+                        await layer.send(channel, {"type": TYPE, "message": ""})
+                        await asyncio.wait([receiving])
+                message = receiving.result()
+                receiving = None
+                if message["message"]:
+                    yield message["message"]
+        finally:
+            if receiving:
+                receiving.cancel()
+            if hasattr(layer, "close_pools"):
+                await layer.close_pools()

@@ -1,0 +1,116 @@
+"""What the brokers that cross processes have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+from abc import abstractmethod
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from django_sse import wire
+from django_sse.brokers.local import LocalBroker
+from django_sse.brokers.ringer import Ringer
+from django_sse.channels import check_channel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from django_sse.brokers.base import Listener
+
+__all__ = ["NetworkBroker"]
+
+logger = logging.getLogger(__name__)
+
+PING_AFTER: Final = 5.0
+"""Seconds of silence after which a listener asks whether its connection still lives."""
+PING_DEADLINE: Final = 3.0
+"""Seconds that the answer may take. A dead connection that looks alive is the fault that nobody notices."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts to reconnect: they grow up to this, for ever."""
+
+
+class NetworkBroker(LocalBroker):
+    """Tells the hubs of this process directly and those of others through a server.
+
+    A subclass says how to ``_publish`` one message, and how to receive ``_messages``. A message is a JSON list: the
+    sender, and either a position or the channel, type and data of an ephemeral event. The sender's own process
+    ignores it. What anybody else may have written there is checked like a stranger's word.
+    """
+
+    crosses_processes = True
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._id = uuid4().hex[:12]
+        self._ringer = Ringer(self._tell)
+
+    @abstractmethod
+    def _publish(self, message: str) -> None:
+        """Send ``message`` to every listener. Called in one thread; may raise anything, within seconds."""
+
+    @abstractmethod
+    def _messages(self) -> AsyncGenerator[str, None]:
+        """Connect, yield an empty text, then every message. Raise when the connection is dead, half-open included."""
+
+    def notify(self, position: int) -> None:
+        super().notify(position)
+        self._ringer.ring(position)
+
+    def send(self, channel: str, type: str, data: str) -> None:
+        super().send(channel, type, data)
+        self._ringer.send(self._encode(channel, type, data))
+
+    async def listen(self, listener: Listener) -> None:
+        local = asyncio.create_task(super().listen(listener))
+        pause = FIRST_PAUSE
+        failing = False
+        try:
+            while True:
+                try:
+                    async with aclosing(self._messages()) as messages:
+                        async for message in messages:
+                            if failing:
+                                logger.info("The broker is back")
+                            failing, pause = False, FIRST_PAUSE
+                            self._hear(message, listener)
+                except Exception as error:
+                    if not failing:
+                        logger.warning("The broker cannot be heard, until it is back the poll serves: %r", error)
+                    failing = True
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            local.cancel()
+
+    def _hear(self, message: str, listener: Listener) -> None:
+        if not message:
+            listener.doorbell()  # connected, perhaps again: a ring may have been missed
+            return
+        try:
+            sender, *content = json.loads(message)
+            if sender == self._sender:
+                return
+            if len(content) == 1:
+                listener.doorbell()
+                return
+            channel, event_type, data = content
+            wire.encode(data, event=event_type)
+            listener.ephemeral(check_channel(channel), event_type, data)
+        except (ValueError, TypeError, AttributeError):
+            logger.warning("The broker delivered something that django_sse did not write; ignored")
+
+    @property
+    def _sender(self) -> str:
+        return f"{self._id}.{os.getpid()}"  # a forked child is somebody else
+
+    def _encode(self, *content: int | str) -> str:
+        return json.dumps([self._sender, *content], separators=(",", ":"))
+
+    def _tell(self, item: int | str) -> None:
+        self._publish(self._encode(item) if isinstance(item, int) else item)

@@ -1,0 +1,89 @@
+"""A broker over PostgreSQL's LISTEN and NOTIFY, for projects that have PostgreSQL and nothing else.
+
+``{"BACKEND": "django_sse.brokers.postgres.PostgresBroker", "OPTIONS": {"ALIAS": "default"}}``. Each process keeps one
+connection to listen, and one that is opened to notify; both by psycopg 3, outside of Django's. LISTEN needs a
+session: a pgbouncer in transaction mode cannot carry it, so name an alias that goes to PostgreSQL directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
+from django_sse.exceptions import InvalidEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+__all__ = ["PostgresBroker"]
+
+CHANNEL: Final = "django_sse"
+"""Of NOTIFY. It is heard within one database, so sites do not need more."""
+MAX_BYTES: Final = 7999
+"""What a NOTIFY may carry."""
+TIMEOUTS: Final = {"connect_timeout": 3, "tcp_user_timeout": 3000, "keepalives_idle": 5, "keepalives_interval": 1}
+"""Seconds, milliseconds, seconds, seconds: a server that has vanished must not hold a thread for a quarter hour."""
+
+
+class PostgresBroker(NetworkBroker):
+    """NOTIFY and LISTEN in the database ``ALIAS``; of a stored event only the position is told."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        alias = options.get("ALIAS", "default")
+        try:
+            wrapper: Any = connections[alias]
+        except ConnectionDoesNotExist as error:
+            raise ImproperlyConfigured(f"PostgresBroker: OPTIONS['ALIAS'] is {alias!r}. {error}") from error
+        if wrapper.vendor != "postgresql":
+            raise ImproperlyConfigured(
+                f"PostgresBroker: the database {alias!r} is {wrapper.vendor}, not PostgreSQL. Name another alias in "
+                "OPTIONS['ALIAS'], or choose another broker."
+            )
+        self._alias = alias
+        self._connection: psycopg.Connection | None = None
+
+    def validate(self, channel: str, type: str, data: str) -> None:
+        size = len(self._encode(channel, type, data).encode())
+        if size > MAX_BYTES:
+            raise InvalidEvent(
+                f"An ephemeral event of {size} bytes does not fit into a NOTIFY of PostgreSQL, which carries "
+                f"{MAX_BYTES}. Store it (leave out store=False), shorten it, or use the Redis broker."
+            )
+
+    def _publish(self, message: str) -> None:
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(**self._parameters(), autocommit=True)
+            self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, message])
+        except BaseException:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            raise
+
+    async def _messages(self) -> AsyncGenerator[str, None]:
+        connection = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            yield ""
+            while True:
+                async for notification in connection.notifies(timeout=PING_AFTER):
+                    yield notification.payload
+                async with asyncio.timeout(PING_DEADLINE):
+                    await connection.execute("SELECT 1")
+        finally:
+            await connection.close()
+
+    def _parameters(self) -> dict[str, Any]:
+        wrapper: Any = connections[self._alias]
+        parameters = {**TIMEOUTS, **wrapper.get_connection_params()}
+        for name in ("cursor_factory", "context", "prepare_threshold"):  # Django's own ways with cursors
+            parameters.pop(name, None)
+        return parameters
