@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, CommandError, call_command
+
+from demo_project.dashboard.sampler import Sampler
+from demo_project.orders import samples
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+HOST: Final = "127.0.0.1"
+LOGIN: Final = "admin"
+"""Name and password, in one: it opens nothing but a site that only this machine can reach."""
+
+
+class Command(BaseCommand):
+    help = "Set up the demo and serve it on this machine: http://127.0.0.1:8000/"
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, help="default: the environment's PORT, else 8000")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        port = options["port"] or _port_of_environment()
+        if not settings.DEBUG:
+            raise CommandError("The demo has an administrator whose password is known: it runs with DEBUG only.")
+        _refuse_taken(port)
+        call_command("migrate", verbosity=0, interactive=False)
+        admin_is_new = _make_admin()
+        samples.fill()
+        self._introduce(port, admin_is_new)
+        Sampler().start()
+        # Its own greeting would say it all a second time; its errors still go to stderr.
+        call_command("runserver", f"{HOST}:{port}", use_reloader=False, stdout=io.StringIO())
+
+    def _introduce(self, port: int, admin_is_new: bool) -> None:
+        address = f"http://{HOST}:{port}/"
+        login = f"{LOGIN}, password {LOGIN} (this machine only)" if admin_is_new else "as before"
+        self.stdout.write(f"Demo   {address}\nAdmin  {address}admin/\nLogin  {login}\nStop   Ctrl-C\n")
+        self.stdout.flush()
+
+
+def _port_of_environment() -> int:
+    text = os.environ.get("PORT") or "8000"
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise CommandError(f"PORT={text} is not a port. Choose a number from 1 to 65535.")
+    return int(text)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        # As the server itself does: a port whose last connections are still dying is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            why = "taken" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
+            raise CommandError(
+                f"Port {port} is {why}. Choose another: PORT={port + 1} python manage.py demo"
+            ) from error
+
+
+def _make_admin() -> bool:
+    """Return whether the known login is valid: made now, or here from an earlier run."""
+    users = get_user_model()._default_manager
+    if not users.filter(is_superuser=True).exists():
+        get_user_model().objects.create_superuser(LOGIN, password=LOGIN)
+    admin = users.filter(username=LOGIN, is_superuser=True).first()
+    return admin is not None and admin.check_password(LOGIN)

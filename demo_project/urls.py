@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("demo_project.dashboard.urls")),
+    path("orders/", include("demo_project.orders.urls")),
+    path("reconnect/", include("demo_project.reconnect.urls")),
+    path("raw/", include("demo_project.raw.urls")),
+    path("events/", include("django_sse.urls")),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,21 @@
+// Forms marked data-live are posted by script, so that the page with its open stream stays. What they cause comes back
+// as an event. Without this script they are ordinary forms.
+
+const failure = document.getElementById("failure");
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-live]")) return;
+  event.preventDefault();
+  const body = new FormData(form, event.submitter);
+  try {
+    const response = await fetch(form.action, {
+      method: "POST",
+      body,
+      headers: { "X-Requested-With": "fetch" },
+    });
+    failure.textContent = response.ok ? "" : `The server answered ${response.status} ${response.statusText}.`;
+  } catch {
+    failure.textContent = "The server cannot be reached.";
+  }
+});
