@@ -3,6 +3,7 @@
 import { heard } from "./pulse.js";
 
 const banners = document.getElementById("banner");
+const calm = document.getElementById("calm");
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const raised = new Map();
 
@@ -10,6 +11,7 @@ function show({ name, level, text, raised: isRaised, at }) {
   heard();
   raised.get(name)?.remove();
   raised.delete(name);
+  calm.hidden = isRaised || raised.size > 0;
   if (!isRaised) return;
   const element = document.createElement("p");
   element.className = "alert";

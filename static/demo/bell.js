@@ -3,7 +3,7 @@
 
 import { heard } from "./pulse.js";
 
-const SHOWN = 12;
+const SHOWN = 7;
 const KEY = "django_sse.demo.read";
 
 const badge = document.getElementById("badge");

@@ -3,12 +3,13 @@
 
 import { heard } from "./pulse.js";
 
-const WINDOW = 5 * 60 * 1000;
 const MINUTE = 60 * 1000;
+const LONGEST = 5 * MINUTE;
 const HEIGHT = 116;
 const EDGE = { top: 8, right: 4, bottom: 18, left: 34 };
 const NAMESPACE = "http://www.w3.org/2000/svg";
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const STEPS = [15000, 30000, MINUTE, 2 * MINUTE];
+const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 function svg(name, attributes, text) {
@@ -56,7 +57,9 @@ class Chart {
     const last = samples.at(-1);
     const top = this.top();
     const bottom = HEIGHT - EDGE.bottom;
-    const x = (time) => EDGE.left + (width - EDGE.left - EDGE.right) * (1 - (last.time - time) / WINDOW);
+    const span = Math.max(MINUTE, last.time - samples[0].time);
+    const room = width - EDGE.left - EDGE.right;
+    const x = (time) => EDGE.left + room * (1 - (last.time - time) / span);
     const y = (value) => bottom - (bottom - EDGE.top) * (Math.min(value, top) / top);
     const parts = [];
 
@@ -64,23 +67,28 @@ class Chart {
       parts.push(svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }));
       parts.push(svg("text", { class: "axis", x: EDGE.left - 7, y: y(value) + 3.5, "text-anchor": "end" }, `${value}`));
     }
-    for (let time = Math.ceil((last.time - WINDOW) / MINUTE) * MINUTE; time <= last.time; time += MINUTE) {
+    const step = STEPS.find((candidate) => (candidate / span) * room >= 72) ?? STEPS.at(-1);
+    for (let time = Math.ceil((last.time - span) / step) * step; time <= last.time; time += step) {
       const at = x(time);
       parts.push(svg("line", { class: "tick", x1: at, x2: at, y1: bottom, y2: bottom + 4 }));
-      if (at > EDGE.left + 16 && at < width - 20) {
-        parts.push(svg("text", { class: "axis", x: at, y: HEIGHT - 3, "text-anchor": "middle" }, clock.format(time)));
+      if (at > EDGE.left + 28 && at < width - 34) {
+        const words = (step < MINUTE ? seconds : clock).format(time);
+        parts.push(svg("text", { class: "axis", x: at, y: HEIGHT - 3, "text-anchor": "middle" }, words));
       }
     }
     if (this.series === "load" && last.cores < top) {
       const at = y(last.cores);
       parts.push(svg("line", { class: "limit", x1: EDGE.left, x2: width - EDGE.right, y1: at, y2: at }));
-      parts.push(svg("text", { class: "axis", x: EDGE.left + 5, y: at - 4 }, `${last.cores} cores`));
     }
 
     const points = samples.map((sample) => `${x(sample.time).toFixed(1)} ${y(sample[this.series]).toFixed(1)}`);
     const line = `M${points.join("L")}`;
     const area = `${line}L${x(last.time)} ${bottom}L${x(samples[0].time)} ${bottom}Z`;
     parts.push(svg("path", { class: "area", d: area }), svg("path", { class: "curve", d: line }));
+    if (this.series === "load" && last.cores < top) {
+      const attributes = { class: "axis over", x: EDGE.left + 6, y: y(last.cores) - 5 };
+      parts.push(svg("text", attributes, `${last.cores} cores`));
+    }
 
     const shown = this.pointer === null ? last : this.nearest(this.pointer, x);
     if (shown !== last) {
@@ -108,7 +116,7 @@ let due = false;
 
 function add(sample) {
   samples.push({ ...sample, time: Date.parse(sample.at) });
-  const oldest = samples.at(-1).time - WINDOW;
+  const oldest = samples.at(-1).time - LONGEST;
   while (samples[0].time < oldest) samples.shift();
   frame.dataset.samples = String(samples.length);
   heard();
