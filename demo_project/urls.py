@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 urlpatterns = [
     path("", include("demo_project.dashboard.urls")),
@@ -10,4 +12,6 @@ urlpatterns = [
     path("raw/", include("demo_project.raw.urls")),
     path("events/", include("django_sse.urls")),
     path("admin/", admin.site.urls),
+    # The admin's pages name no icon, so browsers ask for this one.
+    path("favicon.ico", RedirectView.as_view(url=static("demo/icon.svg"))),
 ]

@@ -46,6 +46,4 @@ def fill() -> None:
 def _chance(state: State) -> Order:
     item, price = random.choice(list(PRICES.items()))
     quantity = random.randint(1, 4)
-    return Order(
-        customer=random.choice(CUSTOMERS), item=item, quantity=quantity, total=price * quantity, state=state
-    )
+    return Order(customer=random.choice(CUSTOMERS), item=item, quantity=quantity, total=price * quantity, state=state)

@@ -1,9 +1,10 @@
 // The page knows which numbers it had published, and checks every one that arrives. It does not ask the server what it
 // should have got.
 
+import { token } from "./csrf.js";
+
 const run = document.getElementById("run");
 const most = Number(run.dataset.most);
-const token = run.querySelector("[name=csrfmiddlewaretoken]").value;
 const byId = (id) => document.getElementById(id);
 const buttons = ["cut", "leave", "live"].map(byId);
 const course = byId("course");
@@ -109,7 +110,7 @@ async function publish(count, fields = {}) {
   published = last;
   judge();
   const body = new URLSearchParams({ first, last, ...fields });
-  const response = await fetch(run.dataset.publish, { method: "POST", body, headers: { "X-CSRFToken": token } });
+  const response = await fetch(run.dataset.publish, { method: "POST", body, headers: { "X-CSRFToken": token() } });
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   return response.json();
 }

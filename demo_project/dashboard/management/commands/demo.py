@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -40,12 +42,26 @@ class Command(BaseCommand):
         Sampler().start()
         # Its own greeting would say it all a second time; its errors still go to stderr.
         call_command("runserver", f"{HOST}:{port}", use_reloader=False, stdout=io.StringIO())
+        _end_tasks(import_module("daphne.server").twisted_loop)
 
     def _introduce(self, port: int, admin_is_new: bool) -> None:
         address = f"http://{HOST}:{port}/"
         login = f"{LOGIN}, password {LOGIN} (this machine only)" if admin_is_new else "as before"
         self.stdout.write(f"Demo   {address}\nAdmin  {address}admin/\nLogin  {login}\nStop   Ctrl-C\n")
         self.stdout.flush()
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what still runs, as ``asyncio.run`` does at its end.
+
+    daphne cancels the requests, but not the tasks that Django made for an open stream, and Python 3.11 crashes when it
+    finds those pending as it exits.
+    """
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def _port_of_environment() -> int:
