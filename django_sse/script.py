@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["event_source", "parse_handlers"]
 
 _HANDLER: Final = re.compile(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*", re.ASCII)
-_ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
+_ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>\u2028\u2029"}
 
 
 def parse_handlers(events: str | None, handler: str | None) -> dict[str, str]:

@@ -3,8 +3,13 @@ from __future__ import annotations
 from inspect import iscoroutinefunction
 from typing import Any
 
+import hypothesis
 import pytest
 from asgiref.sync import async_to_sync
+
+# Now, and not when its plugin first needs it: a module that pytest rewrites while the garbage collector runs
+# somebody's destructor can crash Python 3.11 (python/cpython#106905).
+assert hypothesis
 
 
 @pytest.hookimpl(tryfirst=True)

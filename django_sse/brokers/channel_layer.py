@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from asgiref.sync import async_to_sync
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import channel_layers, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
@@ -41,8 +40,13 @@ class ChannelLayerBroker(NetworkBroker):
                 "in OPTIONS['ALIAS']."
             )
 
+        self._runner: asyncio.Runner | None = None
+
     def _publish(self, message: str) -> None:
-        async_to_sync(self._group_send)(message)
+        if self._runner is None:
+            # A loop that stays, with the layer's connections in it. The ringer is the one thread that gets here.
+            self._runner = asyncio.Runner()
+        self._runner.run(self._group_send(message))
 
     async def _group_send(self, message: str) -> None:
         async with asyncio.timeout(PING_DEADLINE):
@@ -72,6 +76,8 @@ class ChannelLayerBroker(NetworkBroker):
                     yield message["message"]
         finally:
             if receiving:
+                receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
                 receiving.cancel()
             if hasattr(layer, "close_pools"):
-                await layer.close_pools()
+                async with asyncio.timeout(PING_DEADLINE):
+                    await layer.close_pools()

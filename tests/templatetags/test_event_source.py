@@ -21,7 +21,7 @@ def render(arguments: str, **context: Any) -> str:
 def test_three_statements() -> None:
     assert render('"orders" handler="updateUI" since=41') == (
         '<script type="module">\n'
-        'const source = new EventSource("/events/?channel=orders\\u0026since=41");\n'
+        'const source = new EventSource("/events/?channel=orders&since=41");\n'
         "source.onmessage = (event) => { const data = JSON.parse(event.data); updateUI(data); };\n"
         'source.onerror = () => { console.log("Reconnecting..."); };\n'
         "</script>"
@@ -39,7 +39,7 @@ def test_since_is_the_head_when_the_page_is_rendered() -> None:
 
 def test_several_channels_from_variables() -> None:
     html = render("mine theirs handler='f' since=0", mine="user.7", theirs="public.news")
-    assert "/events/?channel=user.7\\u0026channel=public.news\\u0026since=0" in html
+    assert "/events/?channel=user.7&channel=public.news&since=0" in html
 
 
 def test_a_handler_for_each_type() -> None:
@@ -59,7 +59,7 @@ def test_text_is_handed_over_as_it_is() -> None:
 
 def test_last_and_an_address_of_ones_own() -> None:
     html = render('url="/live/?team=7" handler="f" last=60 since=5')
-    assert 'new EventSource("/live/?team=7\\u0026since=5\\u0026last=60")' in html
+    assert 'new EventSource("/live/?team=7&since=5&last=60")' in html
 
 
 @pytest.mark.parametrize(

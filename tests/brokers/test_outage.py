@@ -1,0 +1,225 @@
+"""A server that is down, refuses, is silent or flaps: publishers do not notice, listeners come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.cache.backends.base import InvalidCacheBackendError
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.db.utils import ConnectionHandler
+
+from django_sse import asend_event, publish
+from django_sse.brokers import channel_layer, network, postgres, redis
+from django_sse.brokers.channel_layer import ChannelLayerBroker
+from django_sse.brokers.postgres import PostgresBroker
+from django_sse.brokers.redis import RedisBroker
+from django_sse.exceptions import InvalidEvent
+from tests.brokers.test_contract import listening
+from tests.proxy import Proxy, proxy_to
+from tests.services import need_postgresql, need_redis
+from tests.settings import POSTGRESQL, REDIS_URL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django_sse.brokers.base import Broker
+
+
+@pytest.fixture
+def redis_proxy() -> Iterator[Proxy]:
+    need_redis()
+    url = urlsplit(REDIS_URL)
+    with proxy_to(url.hostname or "127.0.0.1", url.port or 6379) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def postgresql_proxy() -> Iterator[Proxy]:
+    need_postgresql()
+    with proxy_to(POSTGRESQL["HOST"], int(POSTGRESQL["PORT"])) as proxy:
+        yield proxy
+
+
+@pytest.fixture(params=["redis", "postgres", "channel_layer"])
+def outage(
+    request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Proxy, Broker, Broker]:
+    """The proxy in front of a real server, and the brokers of two processes that go through it."""
+    for module in (network, redis, postgres, channel_layer):
+        for name in ("PING_AFTER", "PING_DEADLINE", "LONGEST_PAUSE"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 0.3)
+    monkeypatch.setattr(redis, "TIMEOUT", 0.5)
+    proxy: Proxy = request.getfixturevalue("postgresql_proxy" if request.param == "postgres" else "redis_proxy")
+    url = f"redis://127.0.0.1:{proxy.port}/0"
+    if request.param == "redis":
+        settings.CACHES = {"proxied": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
+        return proxy, RedisBroker({"ALIAS": "proxied"}), RedisBroker({"ALIAS": "proxied"})
+    if request.param == "postgres":
+        through = {**POSTGRESQL, "HOST": "127.0.0.1", "PORT": str(proxy.port)}
+        monkeypatch.setattr(postgres, "connections", ConnectionHandler({"default": through}))
+        monkeypatch.setattr(postgres, "TIMEOUTS", {**postgres.TIMEOUTS, "connect_timeout": 2, "tcp_user_timeout": 500})
+        return proxy, PostgresBroker({}), PostgresBroker({})
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [url], "prefix": "outage"}}
+    settings.CHANNEL_LAYERS = {"proxied": layer}
+    return proxy, ChannelLayerBroker({"ALIAS": "proxied"}), ChannelLayerBroker({"ALIAS": "proxied"})
+
+
+async def carried(here: Broker, hearing: Any) -> None:
+    """Send until it is heard: what was sent during the outage may be lost, what comes after may not be for long."""
+    before = len(hearing.events)
+    async with asyncio.timeout(30):
+        while len(hearing.events) == before:
+            here.send("a", "message", "1")
+            hearing.heard.clear()
+            try:
+                async with asyncio.timeout(0.3):
+                    await hearing.heard.wait()
+            except TimeoutError:
+                pass
+
+
+@pytest.mark.parametrize("fault", ["refuse", "go_silent", "cut"])
+async def test_it_comes_back_and_rings_by_itself(
+    outage: tuple[Proxy, Broker, Broker], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy, here, there = outage
+    async with listening(there) as hearing:
+        await carried(here, hearing)
+        rings = hearing.rings
+        getattr(proxy, fault)()
+        here.notify(1)
+        here.send("a", "message", "lost or late")
+        if fault != "cut":
+            async with asyncio.timeout(30):
+                while "cannot be heard" not in caplog.text:  # noqa: ASYNC110 - what counts is in the log
+                    await asyncio.sleep(0.01)
+            if fault == "go_silent":
+                proxy.cut()
+            proxy.accept()
+        if fault != "cut" or not isinstance(there, ChannelLayerBroker):
+            # A layer that is cut and comes back at once mends itself without telling.
+            await hearing.until(lambda: hearing.rings > rings)
+        await carried(here, hearing)
+    said = [record.getMessage() for record in caplog.records if "cannot be heard" in record.getMessage()]
+    assert len(said) <= 1, "once per outage"
+
+
+async def test_it_survives_flapping(outage: tuple[Proxy, Broker, Broker]) -> None:
+    proxy, here, there = outage
+    async with listening(there) as hearing:
+        for _ in range(10):
+            proxy.refuse()
+            proxy.accept()
+        await carried(here, hearing)
+
+
+async def test_down_at_the_start_it_is_picked_up_when_it_appears(outage: tuple[Proxy, Broker, Broker]) -> None:
+    proxy, here, there = outage
+    proxy.refuse()
+    from tests.brokers.test_contract import Hearing
+
+    hearing = Hearing()
+    task = asyncio.create_task(there.listen(hearing))
+    await hearing.until(lambda: hearing.rings == 1)  # the process itself needs no server
+    proxy.accept()
+    await hearing.until(lambda: hearing.rings == 2)
+    await carried(here, hearing)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", ["refuse", "go_silent"])
+async def test_publishing_neither_fails_nor_waits(
+    outage: tuple[Proxy, Broker, Broker], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the clock: the server answers only after the publishers have returned."""
+    proxy, here, _ = outage
+    getattr(proxy, fault)()
+    monkeypatch.setattr(publish, "get_broker", lambda: here)
+    for number in range(20):
+        event = await asend_event("a", None, number)
+        assert event is not None
+        assert event.position == number + 1
+        assert await asend_event("a", None, number, store=False) is None
+
+
+def test_a_ringer_that_fails_says_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    from django_sse.brokers.ringer import Ringer
+
+    told: list[Any] = []
+    failing = threading.Event()
+    failing.set()
+
+    def tell(message: int | str) -> None:
+        if failing.is_set():
+            raise ConnectionError("down")
+        told.append(message)
+
+    ringer = Ringer(tell)
+    with caplog.at_level(logging.WARNING):
+        ringer.ring(1)
+        ringer._say_farewell()
+        ringer.ring(2)
+        ringer._say_farewell()
+        assert caplog.text.count("ephemeral events lost: 0") == 1, "once per outage"
+        ringer.send("a")
+        ringer._say_farewell()
+        assert "ephemeral events lost: 1" in caplog.text
+    failing.clear()
+    ringer.send("b")
+    ringer.ring(4)
+    ringer.ring(3)
+    ringer._say_farewell()
+    assert told[0] == "b"
+    assert told[-1] == 4
+
+
+def test_a_forked_child_rings_with_a_thread_of_its_own() -> None:
+    from django_sse.brokers.ringer import Ringer
+
+    told: list[Any] = []
+    ringer = Ringer(told.append)
+    ringer.ring(1)
+    ringer._say_farewell()
+    ringer._forget()  # what os.register_at_fork calls in a child, where no thread of the parent runs
+    ringer.ring(2)
+    ringer._say_farewell()
+    assert told == [1, 2]
+
+
+class TestConfiguration:
+    def test_redis_needs_a_cache_of_django_redis(self, settings: Any) -> None:
+        for alias in ("default", "nothing"):
+            with pytest.raises(ImproperlyConfigured, match="not one of django-redis") as caught:
+                RedisBroker({"ALIAS": alias})
+            assert isinstance(caught.value.__cause__, AttributeError | InvalidCacheBackendError)
+
+    def test_postgres_needs_postgresql(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ImproperlyConfigured, match="ALIAS"):
+            PostgresBroker({"ALIAS": "nothing"})
+        if connection.vendor != "postgresql":
+            with pytest.raises(ImproperlyConfigured, match=f"is {connection.vendor}, not PostgreSQL"):
+                PostgresBroker({})
+
+    def test_a_channel_layer_must_be_there(self, settings: Any) -> None:
+        with pytest.raises(ImproperlyConfigured, match="CHANNEL_LAYERS"):
+            ChannelLayerBroker({"ALIAS": "nothing"})
+        settings.CHANNEL_LAYERS = {"broken": {"BACKEND": "channels.nothing.Layer"}}
+        with pytest.raises(ImproperlyConfigured, match="broken"):
+            ChannelLayerBroker({"ALIAS": "broken"})
+
+    def test_an_ephemeral_event_must_fit_into_a_notify(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(postgres, "connections", ConnectionHandler({"default": POSTGRESQL}))
+        broker = PostgresBroker({})
+        monkeypatch.setattr(publish, "get_broker", lambda: broker)
+        publish.send_event("a", None, "x" * 7000, store=False)
+        with pytest.raises(InvalidEvent, match="carries 7999"):
+            publish.send_event("a", None, "x" * 8000, store=False)
