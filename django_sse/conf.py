@@ -6,6 +6,7 @@ access, so ``override_settings`` works and there is nothing to reset. ``errors()
 
 from __future__ import annotations
 
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,8 @@ class Settings:
     """Seconds between two looks at the log when no doorbell rings."""
     RING_SIZE: int = 1000
     """Recent events that each process keeps encoded."""
+    RETENTION: Mapping[str, Any] = {"MAX_AGE": timedelta(days=7), "MAX_EVENTS": None}
+    """What ``sse_trim`` keeps: events up to this age, and at most so many; ``None`` is no bound."""
     MAX_CHANNELS: int = 20
     """Channels of one stream."""
     MAX_EVENT_BYTES: int = 65536
@@ -79,6 +82,18 @@ def errors() -> Iterator[tuple[str, str]]:
         elif key == "BROKER" and not (isinstance(value, dict) and isinstance(value.get("BACKEND"), str)):
             example = '{"BACKEND": "django_sse.brokers.local.LocalBroker"}'
             yield f"DJANGO_SSE['BROKER'] is {value!r}.", f"It must be a dict like {example}."
+        elif key == "RETENTION" and not _is_retention(value):
+            example = '{"MAX_AGE": timedelta(days=7), "MAX_EVENTS": 100_000}, where None is no bound'
+            yield f"DJANGO_SSE['RETENTION'] is {value!r}.", f"It must be a dict like {example}."
+
+
+def _is_retention(value: object) -> bool:
+    if not isinstance(value, dict) or not value.keys() <= {"MAX_AGE", "MAX_EVENTS"}:
+        return False
+    age, events = value.get("MAX_AGE"), value.get("MAX_EVENTS")
+    return (age is None or (isinstance(age, timedelta) and age > timedelta(0))) and (
+        events is None or (isinstance(events, int) and not isinstance(events, bool) and events > 0)
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -79,6 +79,7 @@ class Hub:
         self.started = False
         """Whether the ring stands where the log does: nothing can be told before."""
         self._failing = False
+        self._generation = 0
         self._task = asyncio.create_task(self._run(), name="django_sse hub")
 
     def add(self, subscriber: Subscriber) -> None:
@@ -195,10 +196,12 @@ class Hub:
                     asked.set_exception(error)
             return False
         self._failing = False
-        if not self.started or not reach.floor <= self.ring.head <= reach.head:
-            # The first look; or the log was trimmed past us or restored from an older backup: every stream now
-            # finds its cursor out of the ring's reach, asks the log, and tells its client.
+        replaced = reach.generation != self._generation or not reach.floor <= self.ring.head <= reach.head
+        if not self.started or replaced:
+            # The first look; or the log was trimmed past us, purged, or restored from an older backup: every stream
+            # now finds its cursor out of the ring's reach, asks the log, and tells its client what is to be told.
             self.started = True
+            self._generation = reach.generation
             self.ring.clear(reach.head)
             self._wake(tuple(self._subscribers))
         elif frames:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.db import connections, transaction
 from django.db.models import F, Max
+from django.db.models.functions import Now
 
 from django_sse.conf import settings
 from django_sse.models import Event, Head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from datetime import timedelta
 
 __all__ = [
     "Reach",
@@ -21,17 +22,23 @@ __all__ = [
     "cursor_before_last",
     "lock",
     "positions",
+    "purge",
     "reach",
+    "rebase",
     "trim",
     "unnumbered",
 ]
 
 
 class Reach(NamedTuple):
-    """From where (``floor``) to where (``head``) a cursor can be served."""
+    """From where (``floor``) to where (``head``) a cursor can be served, and which ``generation`` of rows is there."""
 
     floor: int
     head: int
+    generation: int = 0
+
+
+_REACH: Final = ("floor", "position", "generation")
 
 
 def append(events: Sequence[Event]) -> list[Event]:
@@ -61,7 +68,7 @@ def positions(events: Sequence[Event]) -> list[int | None]:
 
 def reach() -> Reach:
     """Return floor and head. An empty log reaches from 0 to 0."""
-    row = Head.objects.using(settings.DATABASE).values_list("floor", "position").first()
+    row = Head.objects.using(settings.DATABASE).values_list(*_REACH).first()
     return Reach(*row) if row else Reach(0, 0)
 
 
@@ -97,10 +104,10 @@ def lock() -> Reach:
     """
     rows = Head.objects.using(settings.DATABASE).filter(pk=1)
     if connections[settings.DATABASE].features.has_select_for_update:
-        found = rows.select_for_update().values_list("floor", "position").first()
+        found = rows.select_for_update().values_list(*_REACH).first()
     else:
         rows.update(position=F("position"))
-        found = rows.values_list("floor", "position").first()
+        found = rows.values_list(*_REACH).first()
     if found:
         return Reach(*found)
     # First use, or a flushed test database: start after whatever the table holds.
@@ -109,17 +116,18 @@ def lock() -> Reach:
     return lock()
 
 
-def trim(*, before: datetime | None = None, keep: int | None = None, batch: int = 1000) -> int:
+def trim(*, older_than: timedelta | None = None, keep: int | None = None, batch: int = 1000) -> int:
     """Delete the oldest events and move the floor past them; return how many went.
 
-    ``before``: those created earlier; ``keep``: all but the last so many positions. At most ``batch`` are deleted in
-    one transaction, so that publishers never wait long for the lock.
+    ``older_than``: those created longer ago, by the database's clock, up to the first that was not; ``keep``: all but
+    the last so many positions. At most ``batch`` are deleted in one transaction, so that publishers never wait long
+    for the lock. A client that still replays what goes is told by ``sse.reset``.
     """
     deleted = 0
     while True:
         with transaction.atomic(using=settings.DATABASE):
-            floor, head = lock()
-            old = _oldest(floor, head, before, keep, batch)
+            floor, head, _ = lock()
+            old = _oldest(floor, head, older_than, keep, batch)
             if not old:
                 return deleted
             Event.objects.using(settings.DATABASE).filter(position__gt=floor, position__lte=old[-1]).delete()
@@ -127,11 +135,40 @@ def trim(*, before: datetime | None = None, keep: int | None = None, batch: int 
         deleted += len(old)
 
 
-def _oldest(floor: int, head: int, before: datetime | None, keep: int | None, batch: int) -> list[int]:
+def purge(channel: str) -> int:
+    """Delete every event of ``channel``, for good, and return how many there were.
+
+    The holes are no loss to anybody: only those who may read the channel could have received them. Running processes
+    drop their copies with their next look at the log, within ``POLL_INTERVAL``.
+    """
+    with transaction.atomic(using=settings.DATABASE):
+        lock()
+        deleted, _ = Event.objects.using(settings.DATABASE).filter(channel=channel).delete()
+        Head.objects.using(settings.DATABASE).filter(pk=1).update(generation=F("generation") + 1)
+    return deleted
+
+
+def rebase(position: int) -> Reach:
+    """Go on from ``position``, which must be beyond the head, and serve no older cursor; return the new reach.
+
+    After a restored backup or a failover that lost transactions, the database gives the positions out again that
+    browsers already hold as ids of other events. Beyond all of those, every old id is ``expired`` and is told so.
+    Raises ``ValueError`` for a position that is not beyond the head.
+    """
+    with transaction.atomic(using=settings.DATABASE):
+        head = lock().head
+        if position <= head:
+            raise ValueError(f"Position {position} is not beyond the head, which is {head}.")
+        Head.objects.using(settings.DATABASE).filter(pk=1).update(position=position, floor=position)
+    return reach()
+
+
+def _oldest(floor: int, head: int, older_than: timedelta | None, keep: int | None, batch: int) -> list[int]:
     rows = Event.objects.using(settings.DATABASE).filter(position__gt=floor).order_by("position")
+    rows = rows.annotate(now=Now())
     positions: list[int] = []
-    for position, created_at in rows.values_list("position", "created_at")[:batch]:
-        too_old = before is not None and created_at < before
+    for position, created_at, now in rows.values_list("position", "created_at", "now")[:batch]:
+        too_old = older_than is not None and created_at < now - older_than
         too_many = keep is not None and position is not None and position <= head - keep
         if position is None or not (too_old or too_many):
             break

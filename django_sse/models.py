@@ -73,6 +73,8 @@ class Head(models.Model):
     """The last position given."""
     floor = models.PositiveBigIntegerField(default=0)
     """The oldest cursor that replay can still serve: the last position that was trimmed."""
+    generation = models.PositiveBigIntegerField(default=0)
+    """Counts the times that events were taken out of the middle: whoever holds copies then drops them."""
 
     class Meta:
         verbose_name = _("head")

@@ -83,7 +83,7 @@ def replay(cursor: Cursor, channels: Iterable[str]) -> Answer:
     reach = log.reach()
     if cursor is None:
         return Answer(reach.head, fresh=True)
-    reason = judge(cursor, *reach)
+    reason = judge(cursor, reach.floor, reach.head)
     rows: list[Event] = []
     if isinstance(cursor, int) and not reason:
         rows = log.after(cursor, channels, REPLAYED + 1, reach.head)

@@ -199,7 +199,7 @@ class Stream:
 
 
 def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
-    reason = judge(cursor, *reach) if cursor is not None else None
+    reason = judge(cursor, reach.floor, reach.head) if cursor is not None else None
     if reason:
         return Start(reach.head, reason)
     position = cursor if isinstance(cursor, int) else reach.head

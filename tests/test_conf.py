@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -58,6 +59,11 @@ def test_an_unknown_key_names_the_right_one(settings: Any) -> None:
         ("DATABASE", "nowhere"),
         ("BROKER", "django_sse.brokers.local.LocalBroker"),
         ("BROKER", {}),
+        ("RETENTION", 7),
+        ("RETENTION", {"DAYS": 7}),
+        ("RETENTION", {"MAX_AGE": 7}),
+        ("RETENTION", {"MAX_AGE": timedelta(0)}),
+        ("RETENTION", {"MAX_EVENTS": 0}),
     ],
 )
 def test_a_wrong_value_is_an_error_that_says_what_it_must_be(settings: Any, key: str, value: Any) -> None:

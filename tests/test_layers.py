@@ -14,11 +14,11 @@ LEVELS = [
     {"wire", "channels", "cursor", "readable"},
     {"ring", "models"},
     {"log", "gate"},
-    {"sequencer", "brokers"},
+    {"sequencer", "brokers", "retention"},
     {"publish", "reader", "hub"},
     {"stream"},
     {"responses", "access", "views", "asgi", "changelist", "replay"},
-    {"templatetags", "script", "admin", "checks", "management", "signals", "testing", "apps", "urls"},
+    {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
 NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "readable"}

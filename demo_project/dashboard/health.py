@@ -45,7 +45,7 @@ def disk_percent() -> float:
 def _database() -> Iterator[Part]:
     began = perf_counter()
     try:
-        floor, head = log.reach()
+        floor, head, _ = log.reach()
     except DatabaseError as error:
         yield Part("Database", False, "no answer", str(error))
         return

@@ -34,6 +34,7 @@ class Migration(migrations.Migration):
                 ),
                 ("position", models.PositiveBigIntegerField(default=0)),
                 ("floor", models.PositiveBigIntegerField(default=0)),
+                ("generation", models.PositiveBigIntegerField(default=0)),
             ],
             options={"verbose_name": "head"},
         ),

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
+import django
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from django_sse import log, send_event, send_events
 from django_sse.models import Event
@@ -41,6 +44,45 @@ class TestSend:
         with pytest.raises(CommandError, match=complaint):
             run("sse_send", *arguments)
         assert not Event.objects.exists()
+
+
+class TestRetention:
+    def test_trim_keeps_what_the_settings_say(self, settings: Any) -> None:
+        send_events([("a", None, number) for number in range(10)])
+        assert run("sse_trim")[0] == "Trimmed 0 events\n"
+        Event.objects.filter(position__lte=3).update(created_at=timezone.now() - timedelta(days=8))
+        assert run("sse_trim")[0] == "Trimmed 3 events\n"
+        settings.DJANGO_SSE = {"RETENTION": {"MAX_EVENTS": 2}}
+        assert run("sse_trim")[0] == "Trimmed 5 events\n"
+        assert log.reach()[:2] == (8, 10)
+
+    def test_purge_takes_one_channel_out(self) -> None:
+        send_events([("user.7", None, 1), ("user.70", None, 2), ("user.7", None, 3)])
+        assert run("sse_purge", "--channel", "user.7")[0] == "Purged 2 events of user.7\n"
+        assert [event.channel for event in Event.objects.all()] == ["user.70"]
+        assert log.reach() == (0, 3, 1)
+        with pytest.raises(CommandError, match="not a channel name"):
+            run("sse_purge", "--channel", "no spaces")
+
+    def test_rebase_leaves_every_old_id_behind(self) -> None:
+        send_event("a", None, 1)
+        printed, _ = run("sse_rebase")
+        assert "from position 1000001" in printed
+        assert log.reach()[:2] == (1_000_001, 1_000_001)
+        event = send_event("a", None, 2)
+        assert event is not None
+        assert event.position == 1_000_002
+        run("sse_rebase", "--to", "5000000")
+        with pytest.raises(CommandError, match="not beyond the head, which is 5000000"):
+            run("sse_rebase", "--to", "5000000")
+
+    @pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has tasks from 6.0 on")
+    def test_the_task_does_the_same(self, settings: Any) -> None:
+        from django_sse.tasks import trim
+
+        settings.DJANGO_SSE = {"RETENTION": {"MAX_EVENTS": 1}}
+        send_events([("a", None, number) for number in range(3)])
+        assert trim.call() == 2
 
 
 class TestTail:

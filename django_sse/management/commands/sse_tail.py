@@ -52,7 +52,7 @@ class Command(BaseCommand):
         if log.unnumbered():
             sequence()
         reach = log.reach()
-        if reason := judge(cursor, *reach):
+        if reason := judge(cursor, reach.floor, reach.head):
             self.stderr.write(f"Position {cursor} cannot be continued ({reason}); going on from {reach.head}.")
             return reach.head, []
         events = log.after(cursor, channels, limit, reach.head)
