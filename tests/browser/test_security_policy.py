@@ -12,15 +12,23 @@ if TYPE_CHECKING:
     from tests.browser.server import Server
 
 
-PAGES = {
-    "of the request": ({"csp": "request"}, ""),
-    "as an argument": ({"csp": "argument"}, "nonce=request.page_nonce"),
-}
+LAZY = pytest.mark.xfail(
+    strict=True, reason="The tag asks a lazy nonce whether it is true, and it is not before it is read."
+)
+PAGES = [
+    pytest.param({"csp": "request"}, "", id="of the request"),
+    pytest.param({"csp": "argument"}, "nonce=request.page_nonce", id="as an argument"),
+    pytest.param({"path": "/csp/package/"}, "", id="of django-csp", marks=LAZY),
+    pytest.param({"path": "/csp/package/"}, "nonce=request.csp_nonce", id="of django-csp as an argument", marks=LAZY),
+]
 if django.VERSION >= (6, 0):
-    PAGES["of Django"] = ({"path": "/django-csp/"}, "")
+    PAGES += [
+        pytest.param({"path": "/csp/django/"}, "", id="of Django", marks=LAZY),
+        pytest.param({"path": "/csp/django/"}, "nonce=csp_nonce", id="of Django as an argument", marks=LAZY),
+    ]
 
 
-@pytest.mark.parametrize(("query", "argument"), PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize(("query", "argument"), PAGES)
 def test_no_violation(server: Server, tab: Tab, channel: str, query: dict[str, str], argument: str) -> None:
     answer = tab.open(f'{{% event_source "{channel}" handler="updateUI" {argument} %}}', **query)
     assert "default-src 'none'" in answer.headers["content-security-policy"]

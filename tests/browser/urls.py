@@ -9,10 +9,14 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 import django
+from csp.constants import NONCE
+from csp.decorators import csp
+from csp.middleware import CSPMiddleware
 from django.http import HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import render
 from django.template import RequestContext, Template, TemplateSyntaxError
 from django.urls import include, path
+from django.utils.decorators import decorator_from_middleware
 
 from django_sse import send_events
 from django_sse.responses import event_body
@@ -49,7 +53,10 @@ def page(request: HttpRequest) -> HttpResponse:
         tags = Template("{% load django_sse %}" + request.GET["tags"]).render(RequestContext(request))
     except TemplateSyntaxError as error:
         return HttpResponseBadRequest(str(error), content_type="text/plain")
-    return render(request, "browser/page.html", {"tags": tags})
+    # Read after the tags: the nonces of Django and django-csp are lazy, and a tag may not rely on others to wake them.
+    nonces = [getattr(request, name, None) for name in ("page_nonce", "csp_nonce", "_csp_nonce")]
+    nonce = next((str(nonce) for nonce in nonces if nonce is not None), "")
+    return render(request, "browser/page.html", {"tags": tags, "nonce": nonce})
 
 
 def raw(request: HttpRequest, body: str) -> HttpResponse:
@@ -77,6 +84,8 @@ def recorded(request: HttpRequest) -> JsonResponse:
     )
 
 
+_POLICY = {"default-src": ["'none'"], "script-src": [NONCE], "connect-src": ["'self'"]}
+
 urlpatterns = [
     path("events/", include("django_sse.urls")),
     path("orders/", orders),
@@ -85,11 +94,11 @@ urlpatterns = [
     path("favicon.ico", lambda request: HttpResponse(status=204)),
     path("control/publish/", publish),
     path("control/requests/", recorded),
+    path("csp/package/", decorator_from_middleware(CSPMiddleware)(csp(_POLICY)(page))),
 ]
 
 if django.VERSION >= (6, 0):
     from django.utils.csp import CSP
     from django.views.decorators.csp import csp_override
 
-    _policy = {"default-src": [CSP.NONE], "script-src": [CSP.NONCE], "connect-src": [CSP.SELF]}
-    urlpatterns.append(path("django-csp/", csp_override(_policy)(page)))
+    urlpatterns.append(path("csp/django/", csp_override(_POLICY | {"script-src": [CSP.NONCE]})(page)))
