@@ -20,6 +20,5 @@ MIDDLEWARE = [
     "tests.browser.middleware.strict_content_security_policy",
 ]
 if django.VERSION >= (6, 0):
-    MIDDLEWARE.append("django.middleware.csp.ContentSecurityPolicyMiddleware")
     TEMPLATES[0]["OPTIONS"]["context_processors"].append("django.template.context_processors.csp")
 ROOT_URLCONF = "tests.browser.urls"

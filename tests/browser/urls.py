@@ -98,7 +98,9 @@ urlpatterns = [
 ]
 
 if django.VERSION >= (6, 0):
+    from django.middleware.csp import ContentSecurityPolicyMiddleware
     from django.utils.csp import CSP
     from django.views.decorators.csp import csp_override
 
-    urlpatterns.append(path("csp/django/", csp_override(_POLICY | {"script-src": [CSP.NONCE]})(page)))
+    django_page = csp_override(_POLICY | {"script-src": [CSP.NONCE]})(page)
+    urlpatterns.append(path("csp/django/", decorator_from_middleware(ContentSecurityPolicyMiddleware)(django_page)))
