@@ -51,9 +51,9 @@ def chromium() -> Iterator[Browser]:
         try:
             browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         except Error as error:
-            if path:
+            if "Executable doesn't exist" not in error.message:
                 raise
-            missing(f"No Chromium or Chrome was found; try: playwright install chromium. ({error.message:.80})")
+            missing("The browser tests need Chromium or Chrome; none was found: playwright install chromium.")
         try:
             yield browser
         finally:

@@ -100,7 +100,9 @@ class Node:
         node = shutil.which("node") or missing("The wire tests need Node 20 or newer: node was not found.")
         if not (NPM / "node_modules").exists():
             npm = shutil.which("npm") or missing("The wire tests need npm to install two parsers: npm was not found.")
-            subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=NPM, check=True, timeout=120)
+            install = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=NPM, timeout=120, check=False)
+            if install.returncode:
+                missing(f"The wire tests need two parsers from npm: npm ci in {NPM} ended with {install.returncode}.")
         self._process = subprocess.Popen([node, "parse.mjs"], cwd=NPM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def parse(self, body: bytes, each: bool) -> dict[str, Seen]:
