@@ -1,0 +1,106 @@
+"""The pages of the browser tests, and the handles by which a test moves the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import urlsafe_b64decode
+from threading import Event as Flag
+from typing import TYPE_CHECKING, Any
+
+import django
+from csp.constants import NONCE
+from csp.decorators import csp
+from csp.middleware import CSPMiddleware
+from django.http import HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.shortcuts import render
+from django.template import RequestContext, Template, TemplateSyntaxError
+from django.urls import include, path
+from django.utils.decorators import decorator_from_middleware
+
+from django_sse import send_events
+from django_sse.responses import event_body
+from django_sse.signals import stream_closed, stream_opened
+from tests.browser.middleware import requests
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+_open: dict[Any, Any] = {}
+"""Each open stream, with its event loop."""
+
+
+async def _opened(*, stream: Any, **kwargs: Any) -> None:
+    _open[stream] = asyncio.get_running_loop()
+
+
+async def _closed(*, stream: Any, **kwargs: Any) -> None:
+    _open.pop(stream, None)
+
+
+stream_opened.connect(_opened)
+stream_closed.connect(_closed)
+
+
+def orders(request: HttpRequest) -> HttpResponse:
+    """The page of the documentation."""
+    return render(request, "browser/orders.html")
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """A page with whatever tags ``?tags=`` holds."""
+    try:
+        tags = Template("{% load django_sse %}" + request.GET["tags"]).render(RequestContext(request))
+    except TemplateSyntaxError as error:
+        return HttpResponseBadRequest(str(error), content_type="text/plain")
+    # Read after the tags: the nonces of Django and django-csp are lazy, and a tag may not rely on others to wake them.
+    nonces = [getattr(request, name, None) for name in ("page_nonce", "csp_nonce", "_csp_nonce")]
+    nonce = next((str(nonce) for nonce in nonces if nonce is not None), "")
+    return render(request, "browser/page.html", {"tags": tags, "nonce": nonce})
+
+
+def raw(request: HttpRequest, body: str) -> HttpResponse:
+    return event_body(urlsafe_b64decode(body))
+
+
+def publish(request: HttpRequest) -> JsonResponse:
+    """Publish in the process of the server; with ``?end=<channel>``, end that channel's streams first."""
+    ended = []
+    if channel := request.GET.get("end"):
+        for stream, loop in list(_open.items()):
+            if channel in stream.channels:
+                done = Flag()
+                loop.call_soon_threadsafe(lambda stream=stream, done=done: (stream.end(), done.set()))
+                ended.append(done.wait(10))
+    events = send_events(json.loads(request.body))
+    return JsonResponse({"positions": [event and event.position for event in events], "ended": len(ended)})
+
+
+def recorded(request: HttpRequest) -> JsonResponse:
+    """The streams of a channel that were asked for."""
+    channel = request.GET["channel"]
+    return JsonResponse(
+        [entry for entry in requests if entry["path"] == "/events/" and channel in entry["channels"]], safe=False
+    )
+
+
+_POLICY = {"default-src": ["'none'"], "script-src": [NONCE], "connect-src": ["'self'"]}
+
+urlpatterns = [
+    path("events/", include("django_sse.urls")),
+    path("orders/", orders),
+    path("page/", page),
+    path("raw/<str:body>/", raw),
+    path("favicon.ico", lambda request: HttpResponse(status=204)),
+    path("control/publish/", publish),
+    path("control/requests/", recorded),
+    path("csp/package/", decorator_from_middleware(CSPMiddleware)(csp(_POLICY)(page))),
+]
+
+if django.VERSION >= (6, 0):
+    from django.middleware.csp import ContentSecurityPolicyMiddleware
+    from django.utils.csp import CSP
+    from django.views.decorators.csp import csp_override
+
+    django_page = csp_override(_POLICY | {"script-src": [CSP.NONCE]})(page)
+    urlpatterns.append(path("csp/django/", decorator_from_middleware(ContentSecurityPolicyMiddleware)(django_page)))
