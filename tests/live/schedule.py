@@ -45,4 +45,4 @@ def make_schedule(seed: int) -> Schedule:
             return Step(do, tuple(random.choice(channels) for _ in range(count)))
         return Step(do, client=random.randrange(len(clients)), keep=random.choice([0, 1, 3, 8]))
 
-    return Schedule(seed, clients, tuple(step() for _ in range(random.randint(8, 24))))
+    return Schedule(seed, clients, tuple(step() for _ in range(random.randint(6, 16))))
