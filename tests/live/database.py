@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 
 from tests.server import ROOT, environment
+from tests.services import missing
+from tests.settings import POSTGRESQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,15 +68,9 @@ class Database:
 
 
 def _postgresql(name: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        dbname=name,
-        host=os.environ.get("PGHOST", "127.0.0.1"),
-        port=os.environ.get("PGPORT", "5432"),
-        user=os.environ.get("PGUSER", "postgres"),
-        password=os.environ.get("PGPASSWORD", ""),
-        connect_timeout=5,
-        autocommit=True,
-    )
+    keys = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
+    server = {ours: POSTGRESQL[theirs] for theirs, ours in keys.items()}
+    return psycopg.connect(dbname=name, connect_timeout=5, autocommit=True, **server)
 
 
 @contextmanager
@@ -88,11 +83,9 @@ def make_database(vendor: str, directory: Path) -> Iterator[Database]:
         return
     name = f"django_sse_live_{os.getpid()}"
     try:
-        administration = _postgresql(os.environ.get("PGDATABASE", "postgres"))
+        administration = _postgresql(POSTGRESQL["NAME"])
     except psycopg.OperationalError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"PostgreSQL cannot be reached: {error}")
+        missing(f"PostgreSQL at {POSTGRESQL['HOST']} ({error})")
     with closing(administration):
         administration.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         administration.execute(f"CREATE DATABASE {name}")
