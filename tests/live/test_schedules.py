@@ -103,6 +103,7 @@ class Browser:
                     log.opened = log.opened or next(ticks)
             self._moved.set()
             await self._reads.wait()
+            await asyncio.sleep(0)  # else a stream that repeats itself for ever would starve the deadline
 
 
 def publish(step: Step, book) -> list[str]:
