@@ -1,0 +1,98 @@
+"""Every place of a project from which events are published. Each view takes pairs of a channel and a text."""
+
+from __future__ import annotations
+
+import json
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from django.db import connection, transaction
+from django.http import HttpResponse
+
+from django_sse import asend_events, log, send_event, send_events
+from tests.shop.models import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+    Pairs = list[tuple[str, str]]
+
+
+def authorize(request: HttpRequest, channel: str) -> bool:
+    """Everything but ``secret*``; asks the database, as authorisers do."""
+    Order.objects.filter(state=channel).exists()
+    return not channel.startswith("secret")
+
+
+def _each(pairs: Pairs) -> None:
+    for channel, text in pairs:
+        send_event(channel, text=text)
+
+
+def _batch(pairs: Pairs) -> None:
+    send_events([{"channel": channel, "text": text} for channel, text in pairs])
+
+
+@transaction.atomic
+def _atomic(pairs: Pairs) -> None:
+    _each(pairs)
+
+
+def _rolled_back(pairs: Pairs) -> None:
+    with transaction.atomic():
+        _each(pairs)
+        transaction.set_rollback(True)
+
+
+@transaction.atomic
+def _savepoint(pairs: Pairs) -> None:
+    """The first is kept, the rest is rolled back to a savepoint."""
+    _each(pairs[:1])
+    with transaction.atomic():
+        _each(pairs[1:])
+        transaction.set_rollback(True)
+
+
+@transaction.atomic
+def _signal(pairs: Pairs) -> None:
+    for _, text in pairs:
+        Order.objects.create(state=text)
+
+
+def _thread(pairs: Pairs) -> None:
+    def run() -> None:
+        try:
+            _atomic(pairs)
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+PUBLISH: dict[str, Callable[[Pairs], None]] = {
+    "each": _each,
+    "batch": _batch,
+    "atomic": _atomic,
+    "rolled-back": _rolled_back,
+    "savepoint": _savepoint,
+    "signal": _signal,
+    "thread": _thread,
+}
+
+
+def publish(request: HttpRequest, how: str) -> HttpResponse:
+    PUBLISH[how](json.loads(request.body))
+    return HttpResponse("published")
+
+
+async def publish_async(request: HttpRequest) -> HttpResponse:
+    await asend_events([{"channel": channel, "text": text} for channel, text in json.loads(request.body)])
+    return HttpResponse("published")
+
+
+def trim(request: HttpRequest, keep: int) -> HttpResponse:
+    return HttpResponse(str(log.trim(keep=keep)))

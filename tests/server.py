@@ -1,0 +1,148 @@
+"""Real servers as subprocesses, each on a port of its own choice of this machine alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Final
+from wsgiref.simple_server import WSGIServer, make_server
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["ROOT", "Server", "environment", "serve", "wait_for"]
+
+ROOT: Final = Path(__file__).parent.parent
+DEADLINE: Final = 30.0
+"""Seconds until a condition that must come true is given up. Nothing is slower than this even on a busy machine."""
+PAUSE: Final = 0.02
+
+_COMMANDS: Final = {
+    "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
+    "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "wsgi": ["tests.server"],
+}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+    """Return as soon as ``condition()`` is true; fail, saying ``what`` did not happen, at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(PAUSE)
+
+
+def environment(settings: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process with Django's ``settings`` module."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+        "DJANGO_SETTINGS_MODULE": settings,
+        **extra,
+    }
+
+
+@dataclass
+class Server:
+    """A server that answers at ``127.0.0.1:port``."""
+
+    port: int
+    pid: int
+    output: Path
+
+    def log(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = {},
+        seconds: float = DEADLINE,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and the whole body of a response that ends."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            return (
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        finally:
+            connection.close()
+
+    def answers(self) -> bool:
+        try:
+            self.request("HEAD", "/", seconds=5)
+        except (OSError, HTTPException):
+            return False
+        return True
+
+
+@contextmanager
+def serve(
+    server: str, settings: str, output: Path, env: Mapping[str, str] = {}, *, tracebacks: bool = False
+) -> Iterator[Server]:
+    """Run ``server`` (daphne, uvicorn or wsgi) until the block ends; its output goes to the file ``output``.
+
+    Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
+    """
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *_COMMANDS[server]],
+            cwd=ROOT,
+            env=environment(settings, env),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    running = Server(0, process.pid, output)
+
+    def listens() -> bool:
+        assert process.poll() is None, f"{server} ended with {process.returncode}:\n{running.log()}"
+        sockets = psutil.Process(process.pid).net_connections("tcp")
+        listening = [socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN]
+        running.port = listening[0] if listening else 0
+        return bool(listening) and running.answers()
+
+    try:
+        wait_for(listens, f"{server} answers")
+        yield running
+        assert process.poll() is None, f"{server} ended by itself with {process.returncode}"
+    except BaseException as error:
+        error.add_note(f"{server} wrote:\n{running.log()[-4000:]}")
+        raise
+    finally:
+        # Not SIGTERM: servers wait for open streams, and some for ever.
+        process.kill()
+        process.wait()
+    assert tracebacks or "Traceback" not in running.log(), f"{server} wrote:\n{running.log()}"
+
+
+class _Threading(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+def _serve_wsgi() -> None:
+    from django.core.wsgi import get_wsgi_application
+
+    with make_server("127.0.0.1", 0, get_wsgi_application(), server_class=_Threading) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve_wsgi()
