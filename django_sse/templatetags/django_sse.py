@@ -56,12 +56,17 @@ def event_source(
     query.append(("since", log.reach().head if since is None else since))
     if last:
         query.append(("last", last))
-    return render_event_source(
-        url or reverse("django_sse:events"), query, handlers, text=text, nonce=nonce or _page_nonce(context)
-    )
+    nonce = _read_nonce(nonce) or _page_nonce(context)
+    return render_event_source(url or reverse("django_sse:events"), query, handlers, text=text, nonce=nonce)
 
 
 def _page_nonce(context: Context) -> str:
     """Return the nonce that Django 6's ``csp`` context processor or django-csp made for this page."""
     request = context.get("request")
-    return str(context.get("csp_nonce") or getattr(request, "csp_nonce", None) or "")
+    return _read_nonce(context.get("csp_nonce")) or _read_nonce(getattr(request, "csp_nonce", None))
+
+
+def _read_nonce(nonce: object) -> str:
+    """Return ``nonce`` as text. Those of Django and django-csp are lazy, made when they are read and false until then:
+    asked whether they are true, they would never be made, and the policy would block the script."""
+    return "" if nonce is None else str(nonce)
