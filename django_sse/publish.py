@@ -21,7 +21,7 @@ from django_sse import log, wire
 from django_sse.brokers import get_broker
 from django_sse.channels import check_channel
 from django_sse.conf import settings
-from django_sse.exceptions import InvalidEvent
+from django_sse.exceptions import InvalidEvent, InvalidField
 from django_sse.models import Event
 from django_sse.sequencer import sequence
 
@@ -149,7 +149,10 @@ def _check_type(event_type: str | None) -> str:
             f"event_type {event_type!r} is reserved: EventSource fires 'error' and 'open' itself, and 'sse.*' are "
             "django_sse's own. Choose another name."
         )
-    wire.encode("", event=event_type)  # CR, LF, NUL and what UTF-8 cannot carry
+    try:
+        wire.encode("", event=event_type)  # CR, LF, NUL and what UTF-8 cannot carry
+    except InvalidField as error:
+        raise InvalidEvent(f"event_type {event_type!r:.120} cannot be sent: {error}") from error
     return event_type
 
 

@@ -50,7 +50,7 @@ def encode(data: str, *, event: str = MESSAGE, id: str | None = None) -> bytes:
     try:
         return f"{head}{body}\n".encode()
     except UnicodeEncodeError as error:
-        raise InvalidField(f"A lone surrogate at character {error.start} cannot be sent as UTF-8.") from error
+        raise InvalidField(f"A lone surrogate, {error.object[error.start]!r}, cannot be sent as UTF-8.") from error
 
 
 def mark(position: int) -> bytes:
