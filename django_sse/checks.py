@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -44,6 +45,9 @@ def _check_named() -> Iterator[CheckMessage]:
     if vendor not in NUMBERING:
         hint = "Point DJANGO_SSE['DATABASE'] at PostgreSQL, MySQL, MariaDB or SQLite."
         yield Error(f"The log cannot live in a {vendor} database.", hint=hint, id="django_sse.E004")
+    elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
+        hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
+        yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
     if not getattr(django_settings, "ASGI_APPLICATION", None):
         yield Warning(
             "ASGI_APPLICATION is not set, so browsers will poll instead of being told at once.",

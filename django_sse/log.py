@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.db.models import F, Max
 from django.db.models.functions import Now
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Reach",
     "after",
+    "aget_head",
     "append",
     "cursor_before_last",
+    "get_head",
     "lock",
     "positions",
     "purge",
@@ -70,6 +73,20 @@ def reach() -> Reach:
     """Return floor and head. An empty log reaches from 0 to 0."""
     row = Head.objects.using(settings.DATABASE).values_list(*_REACH).first()
     return Reach(*row) if row else Reach(0, 0)
+
+
+def get_head() -> int:
+    """Return the last position given: the cursor of whoever has seen everything until now.
+
+    A view that reads it before it reads the page's content, and gives it to the tag as ``since=``, misses nothing of
+    what happens in between.
+    """
+    return reach().head
+
+
+async def aget_head() -> int:
+    """``get_head`` for async code."""
+    return await sync_to_async(get_head)()
 
 
 def unnumbered() -> bool:

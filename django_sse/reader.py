@@ -17,7 +17,7 @@ __all__ = ["PAGE", "Page", "frame", "look", "page"]
 
 logger = logging.getLogger(__name__)
 
-PAGE: Final = 500
+PAGE: Final = 200
 """Rows of one read at the most: a log of any length goes through memory in pages."""
 
 

@@ -35,7 +35,7 @@ def encode_item(item: object) -> bytes:
     """Return one item of a source as a frame.
 
     bytes are frames already; an ``Event`` or ``ServerSentEvent`` is itself; text is the data of an unnamed event, and
-    any other JSON value is encoded to it. Raises ``InvalidField`` or ``TypeError`` for what cannot be sent.
+    any other JSON value is encoded to it. Raises ``ValueError`` or ``TypeError`` for what cannot be sent.
     """
     if isinstance(item, bytes):
         return item

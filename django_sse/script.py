@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["event_source", "parse_handlers"]
 
 _HANDLER: Final = re.compile(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*", re.ASCII)
+_TAKEN: Final = {"data", "event", "source"}
 _ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>\u2028\u2029"}
 
 
@@ -34,6 +35,8 @@ def parse_handlers(events: str | None, handler: str | None) -> dict[str, str]:
         name = own or handler
         if not name:
             raise ValueError(f'The event type "{event_type}" has no handler: give handler="f" or "{event_type}:f".')
+        if (first := name.split(".")[0]) in _TAKEN:
+            raise ValueError(f"{name!r} would mean the script's own {first!r}: give the function another name.")
         if not _HANDLER.fullmatch(name):
             raise ValueError(f'{name!r} is not the name of a JavaScript function, such as "updateUI" or "bell.add".')
         handlers[event_type] = name

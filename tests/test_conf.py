@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connection
 
 from django_sse.checks import check_settings
 from django_sse.conf import Settings, settings
@@ -93,10 +94,14 @@ def test_what_a_setting_names_must_exist(settings: Any, given: dict[str, Any], e
 
 
 def test_a_database_that_cannot_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import connection
-
     monkeypatch.setattr(connection, "vendor", "oracle")
     assert ids(check_settings()) == ["django_sse.E004"]
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite")
+def test_an_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse.checks.sqlite3.sqlite_version_info", (3, 32, 3))
+    assert ids(check_settings()) == ["django_sse.E005"]
 
 
 def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None:

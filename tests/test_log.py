@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from django_sse import log, send_event, send_events
+from django_sse import aget_head, asend_event, log, send_event, send_events
 from django_sse.models import Event, Head
 from django_sse.sequencer import sequence
 
@@ -20,6 +20,12 @@ def publish(count: int, channel: str = "a") -> None:
 
 def positions() -> list[int | None]:
     return list(Event.objects.order_by("id").values_list("position", flat=True))
+
+
+async def test_the_head_is_the_cursor_of_whoever_has_seen_everything() -> None:
+    assert await aget_head() == 0
+    await asend_event("a", None, 1)
+    assert await aget_head() == 1
 
 
 def test_an_empty_log_reaches_from_nothing_to_nothing() -> None:

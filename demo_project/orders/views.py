@@ -9,7 +9,7 @@ from django.views.decorators.http import require_POST, require_safe
 from demo_project.answer import done
 from demo_project.orders import samples
 from demo_project.orders.models import Order, State
-from django_sse import log
+from django_sse import get_head
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -23,7 +23,7 @@ SHOWN: Final = 40
 def orders(request: HttpRequest) -> HttpResponse:
     # Head first, rows after it: what is saved between the two is in the rows and comes again as an event,
     # which does no harm. The other way round it would be in neither.
-    position = log.reach().head
+    position = get_head()
     rows = list(Order.objects.all()[:SHOWN])
     context = {"position": position, "orders": rows, "states": State.values, "blank": Order(pk=0)}
     return render(request, "orders.html", context)

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from demo_project.answer import done
 from demo_project.raw.samples import RAW, SAMPLES
-from django_sse import log, send_event
+from django_sse import get_head, send_event
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -20,7 +20,7 @@ __all__ = ["publish", "raw"]
 
 @require_safe
 def raw(request: HttpRequest) -> HttpResponse:
-    position = log.reach().head
+    position = get_head()
     # The address that the tag makes, so that both sides of the page read the same stream.
     query = urlencode([("channel", RAW), ("since", position)])
     address = f"{reverse('django_sse:events')}?{query}"

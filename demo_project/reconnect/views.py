@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from demo_project.reconnect import visits
 from demo_project.reconnect.visits import Arrival, channel_of
-from django_sse import asend_events, log
+from django_sse import asend_events, get_head
 from django_sse.views import EventStreamView
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def reconnect(request: HttpRequest) -> HttpResponse:
     run = secrets.token_hex(8)
     context = {
         "run": run,
-        "position": log.reach().head,
+        "position": get_head(),
         "stream": reverse("reconnect-stream", args=[run]),
         "publish": reverse("reconnect-publish", args=[run]),
         "most": MOST,

@@ -82,6 +82,8 @@ def test_the_nonce_is_the_pages(arguments: str, context: dict[str, Any]) -> None
         ('"a"', 'The event type "message" has no handler'),
         ('"a" events="metric"', 'The event type "metric" has no handler'),
         ('"a" handler="alert(1)"', "not the name of a JavaScript function"),
+        ('"a" handler="data"', "the script's own 'data'"),
+        ('"a" events="metric:source.close"', "the script's own 'source'"),
         ('"a" handler="f;g"', "not the name of a JavaScript function"),
         ('"a" handler="a..b"', "not the name of a JavaScript function"),
         ('"a" events="metric:</script>"', "not the name of a JavaScript function"),
