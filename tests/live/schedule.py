@@ -37,12 +37,14 @@ def make_schedule(seed: int) -> Schedule:
     def step() -> Step:
         do = random.choices(
             [*PUBLISH, "trim", "connect", "leave", "vanish", "stall", "resume"],
-            [6, 3, 3, 3, 2, 1, 6, 2, 2, 2, 1],
+            [6, 3, 3, 3, 2, 2, 6, 2, 2, 2, 1],
         )[0]
         if do in PUBLISH:
             # Sometimes more than the ring holds.
             count = 1 if do == "each" else random.choice([1, 2, 3, 7])
             return Step(do, tuple(random.choice(channels) for _ in range(count)))
-        return Step(do, client=random.randrange(len(clients)), keep=random.choice([0, 1, 3, 8]))
+        # Half of the trims come right behind an event, while its readers are on their way to it.
+        behind = (random.choice(channels),) * random.randint(0, 1) if do == "trim" else ()
+        return Step(do, behind, client=random.randrange(len(clients)), keep=random.choice([0, 0, 1, 3, 8]))
 
     return Schedule(seed, clients, tuple(step() for _ in range(random.randint(6, 16))))

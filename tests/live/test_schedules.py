@@ -133,10 +133,12 @@ def note_floor(tick: int, book) -> None:
         book.trims += [(tick, floor) for (floor,) in cursor.fetchall()]
 
 
-def trim(keep: int, book) -> None:
+def trim(step: Step, book) -> None:
+    if step.channels:
+        publish(step._replace(do="batch"), book)
     look_up(book)
     tick = next(ticks)
-    log.trim(keep=keep)
+    log.trim(keep=step.keep)
     note_floor(tick, book)
 
 
@@ -147,7 +149,7 @@ async def run(schedule: Schedule, book) -> None:
         if step.do in PUBLISH:
             await sync_to_async(publish)(step, book)
         elif step.do == "trim":
-            await sync_to_async(trim)(step.keep, book)
+            await sync_to_async(trim)(step, book)
         elif step.do == "connect":
             await browsers[step.client].connect()
         elif step.do in ("leave", "vanish"):
@@ -174,7 +176,8 @@ async def settle(browsers: list[Browser], book) -> None:
     await sync_to_async(publish)(Step("batch", tuple(channels)), book)
     await sync_to_async(look_up)(book)
     for browser in browsers:
-        await browser.reaches(max(p.position for p in book.publications[-len(channels) :]))
+        last = book.publications[-len(channels) :]
+        await browser.reaches(max(p.position for p in last if p.channel in browser.channels))
         browser.log.settled = next(ticks)
 
 
@@ -232,6 +235,8 @@ def test_random_schedules_on_real_servers(site, part, book):
             if step.do in PUBLISH:
                 book.post(site.server, step.do, step.channels, kept=kept(step))
             elif step.do == "trim":
+                if step.channels:
+                    book.post(site.server, "batch", step.channels)
                 book.look_up(site.database)
                 tick = next(ticks)
                 assert site.server.request("POST", f"/trim/{step.keep}/", b"")[0] == 200
