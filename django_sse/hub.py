@@ -66,6 +66,12 @@ class Hub:
             hub = cls._hubs[loop] = cls(get_broker())
         return hub
 
+    @classmethod
+    def drain_all(cls) -> None:
+        """End every stream of this process, soon. May be called in a signal handler."""
+        for loop, hub in tuple(cls._hubs.items()):
+            loop.call_soon_threadsafe(hub._drain)
+
     def __init__(self, broker: Broker) -> None:
         self.ring = Ring(settings.RING_SIZE)
         self._broker = broker
@@ -171,11 +177,14 @@ class Hub:
 
     def _abandon(self) -> None:
         """Leave nobody waiting for a hub that has stopped: clients come back, to a new one."""
-        for subscriber in {one for listening in self._subscribers.values() for one in listening}:
-            subscriber.end()
+        self._drain()
         for asked in self._asking:
             if not asked.done():
                 asked.set_exception(RuntimeError("The hub was stopped before it could read the log."))
+
+    def _drain(self) -> None:
+        for subscriber in {one for listening in self._subscribers.values() for one in listening}:
+            subscriber.end()
 
     def _listen(self) -> Task[None]:
         listening = asyncio.create_task(self._broker.listen(self), name="django_sse listener")

@@ -52,7 +52,9 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     rows = log.after(cursor, None, PAGE, reach.head)
     if not rows or rows[0].position != cursor + 1:
         # Purged, which leaves holes that are meant; or trimmed since the first look, which the floor now says.
-        reach = reach._replace(floor=log.reach().floor)
+        now = log.reach()
+        if now.floor > cursor:
+            return now, []
     return reach, [frame(row) for row in rows]
 
 

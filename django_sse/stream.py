@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from django.db import Error as DatabaseFailure
 from django.dispatch import Signal
 
-from django_sse import log, wire
+from django_sse import drain, log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
@@ -20,7 +20,7 @@ from django_sse.sequencer import sequence
 
 if TYPE_CHECKING:
     from asyncio import Future, TimerHandle
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from django_sse.cursor import Cursor
 
@@ -116,13 +116,15 @@ class Stream:
         self._ended = True
         self.wake()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         hub = Hub.current()
         hub.add(self)
         self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
         self._written_at = loop.time()
         self._tick()
+        drain.listen()
+        self._ended = drain.is_draining()
         try:
             await stream_opened.asend_robust(type(self), stream=self)
             yield self.start.opening(self.snapshot)

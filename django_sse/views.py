@@ -22,6 +22,7 @@ from django_sse.access import is_allowed
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
+from django_sse.detach import KEY, Slot
 from django_sse.responses import EventStreamResponse, encode_item, event_body
 from django_sse.stream import Stream, due, retry
 
@@ -75,7 +76,11 @@ async def event_stream(
     if not hasattr(request, "scope"):
         return event_body(start.opening(snapshot) + frames)
     stream.snapshot = snapshot
-    return EventStreamResponse(stream)
+    slot: Slot | None = request.scope.get(KEY)
+    if slot is None:
+        return EventStreamResponse(stream)
+    body, headers = slot.offer(stream)
+    return EventStreamResponse(body, headers=headers)
 
 
 @method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource

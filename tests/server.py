@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,15 @@ class Server:
     port: int
     pid: int
     output: Path
+    stopped: bool = False
+    """The test has told it to stop, so it may be gone at the end."""
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait until the process has ended, and return its exit status."""
+        self.stopped = True
+        process = psutil.Process(self.pid)
+        process.send_signal(number)
+        return int(process.wait(DEADLINE))
 
     def log(self) -> str:
         return self.output.read_text(errors="replace")
@@ -122,7 +132,7 @@ def serve(
     try:
         wait_for(listens, f"{server} answers")
         yield running
-        assert process.poll() is None, f"{server} ended by itself with {process.returncode}"
+        assert running.stopped or process.poll() is None, f"{server} ended by itself with {process.returncode}"
     except BaseException as error:
         error.add_note(f"{server} wrote:\n{running.log()[-4000:]}")
         raise

@@ -1,0 +1,51 @@
+"""How a view hands its stream to the ASGI application around Django, so that the request ends and the stream goes on.
+
+The application puts a ``Slot`` into the request's scope; the view leaves its stream there and returns an ordinary
+response that bears the slot's token. Middleware may still replace that response by another. Only when the one with
+the token arrives at the application, which is before Django asks for its body, is the stream detached: Django is then
+given an empty body, and the application writes the stream itself once Django has finished.
+"""
+
+from __future__ import annotations
+
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from django_sse.stream import Stream
+
+__all__ = ["KEY", "Slot"]
+
+KEY: Final = "django_sse"
+"""Of the slot in the scope."""
+_HEADER: Final = "X-Django-SSE-Detached"
+
+
+class Slot:
+    """The place in one request's scope where its view may leave a stream."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.detached = False
+        self._token = token_urlsafe(12)
+
+    def take(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Detach the stream if ``message``, the start of the response, is the view's; return what the client gets."""
+        mark = _HEADER.lower().encode()
+        headers = list(message.get("headers", ()))
+        kept = [(name, value) for name, value in headers if bytes(name).lower() != mark]
+        if self.stream and len(kept) < len(headers):
+            self.detached = (mark, self._token.encode()) in [(bytes(n).lower(), bytes(v)) for n, v in headers]
+        return {**message, "headers": kept}
+
+    def offer(self, stream: Stream) -> tuple[AsyncIterator[bytes], dict[str, str]]:
+        """Leave ``stream`` here; return the body and the headers of a response to carry it past the middleware."""
+        self.stream = stream
+        return self._body(stream), {_HEADER: self._token}
+
+    async def _body(self, stream: Stream) -> AsyncIterator[bytes]:
+        if not self.detached:  # somebody between the application and Django hides the start: serve it here
+            async for data in stream:
+                yield data

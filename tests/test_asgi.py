@@ -1,0 +1,266 @@
+"""The application around Django: what passes through, what is detached, and who ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.core.signals import request_finished
+from django.http import HttpResponse
+
+from django_sse import asend_event, drain
+from django_sse.asgi import DetachingApplication, get_asgi_application
+from django_sse.hub import Hub
+from django_sse.testing import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def scope(path: str = "/events/", query: str = "channel=public.a", method: str = "GET") -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"testserver")],
+    }
+
+
+async def opened(application: Any = None, **where: str) -> ApplicationCommunicator:
+    talk = ApplicationCommunicator(application or get_asgi_application(), scope(**where))
+    await talk.send_input({"type": "http.request"})
+    return talk
+
+
+async def closed(talk: ApplicationCommunicator) -> None:
+    await talk.send_input({"type": "http.disconnect"})
+    await talk.wait(10)
+
+
+async def body(talk: ApplicationCommunicator, until: Callable[[list[Any]], bool]) -> list[Any]:
+    parser, events = Parser(), []
+    while not until(events):
+        message = await talk.receive_output(10)
+        events += parser.feed(message["body"])
+    return events
+
+
+async def test_the_request_is_over_before_the_first_byte() -> None:
+    finished: list[bool] = []
+
+    def note(**kwargs: Any) -> None:
+        finished.append(True)
+
+    request_finished.connect(note)
+    try:
+        talk = await opened()
+        start = await talk.receive_output(10)
+        assert start["status"] == 200
+        assert finished == []
+        first = await talk.receive_output(10)
+        assert first["body"].startswith(b"retry: ")
+        assert finished == [True]
+        await asend_event("public.a", "status", 7)
+        (event,) = await body(talk, lambda events: len(events) == 1)
+        assert (event.type, event.json()) == ("status", 7)
+        await closed(talk)
+        assert Hub.current()._count == 0
+    finally:
+        request_finished.disconnect(note)
+
+
+async def test_the_token_is_not_shown() -> None:
+    talk = await opened()
+    start = await talk.receive_output(10)
+    names = {bytes(name).lower() for name, _ in start["headers"]}
+    assert b"x-django-sse-detached" not in names
+    assert b"content-type" in names
+    await closed(talk)
+
+
+async def test_other_responses_pass_through() -> None:
+    for where, status in [({"query": "channel=secret"}, 403), ({"query": ""}, 400), ({"method": "POST"}, 405)]:
+        talk = await opened(**where)
+        assert (await talk.receive_output(10))["status"] == status
+        last = await talk.receive_output(10)
+        assert not last.get("more_body")
+        await talk.wait(10)
+
+
+class Replacing:
+    """A middleware that answers in the view's place."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> HttpResponse:
+        self.get_response(request)
+        return HttpResponse("replaced")
+
+
+async def test_a_response_that_middleware_replaced_is_that_one(settings: Any) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.Replacing"]
+    talk = await opened()
+    assert (await talk.receive_output(10))["status"] == 200
+    assert (await talk.receive_output(10))["body"] == b"replaced"
+    await talk.wait(10)
+    assert Hub.current()._count == 0
+
+
+async def test_a_start_that_somebody_hides_is_served_plain() -> None:
+    django = get_asgi_application()._application
+
+    async def hiding(scope: Any, receive: Any, send: Any) -> None:
+        async def without_token(message: Any) -> None:
+            if "headers" in message:
+                headers = [(n, v) for n, v in message["headers"] if b"detached" not in bytes(n).lower()]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await django(scope, receive, without_token)
+
+    talk = await opened(DetachingApplication(hiding))
+    assert (await talk.receive_output(10))["status"] == 200
+    await asend_event("public.a", None, "plain")
+    (event,) = await body(talk, lambda events: len(events) == 1)
+    assert event.json() == "plain"
+    await talk.send_input({"type": "http.disconnect"})
+    await talk.wait(10)
+
+
+async def test_a_token_of_somebody_else_detaches_nothing() -> None:
+    from django_sse.detach import Slot
+
+    slot = Slot()
+    headers = [(b"X-Django-SSE-Detached", b"guessed"), (b"A", b"1")]
+    slot.take({"headers": headers})
+    assert not slot.detached
+    slot.stream = object()  # type: ignore[assignment]
+    assert slot.take({"headers": headers})["headers"] == [(b"A", b"1")]
+    assert not slot.detached
+
+
+async def test_a_server_that_says_so_by_an_error_is_a_client_that_left() -> None:
+    async def receive() -> dict[str, Any]:
+        if not asked:
+            asked.append(True)
+            return {"type": "http.request"}
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("the client left")
+
+    asked: list[bool] = []
+    async with asyncio.timeout(10):
+        await get_asgi_application()(scope(), receive, send)
+    assert Hub.current()._count == 0
+
+
+async def test_what_is_not_http_goes_to_django() -> None:
+    seen: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+        assert "django_sse" not in scope
+
+    await DetachingApplication(application)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
+
+
+class TestDraining:
+    @pytest.fixture(autouse=True)
+    def _handlers(self) -> Iterator[None]:
+        before = {number: signal.getsignal(number) for number in drain.SIGNALS}
+        yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        drain._before.clear()
+        drain._until = 0.0
+
+    def listen(self) -> None:
+        """As the first stream does, in a loop that has ended when the signal comes."""
+        asyncio.run(self._listen())
+
+    async def _listen(self) -> None:
+        drain.listen()
+        drain.listen()
+
+    def test_the_servers_own_handler_is_called_after(self) -> None:
+        called: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+        self.listen()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert called == [signal.SIGTERM]
+
+    def test_while_the_loop_runs_a_moment_after_and_a_second_signal_at_once(self) -> None:
+        called: list[str] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: called.append("own"))
+
+        async def main() -> None:
+            drain.listen()
+            os.kill(os.getpid(), signal.SIGTERM)
+            called.append("streams are ending")
+            while "own" not in called:  # noqa: ASYNC110 - what counts is outside of the loop
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            called.append("end")
+
+        asyncio.run(main())
+        assert called == ["streams are ending", "own", "own", "end"]
+
+    def test_a_signal_that_was_ignored_stays_so(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.listen()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is drain._drain
+
+    def test_the_default_is_done_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.listen()
+        sent: list[int] = []
+        monkeypatch.setattr(drain.os, "kill", lambda pid, number: sent.append(number))
+        drain._drain(signal.SIGTERM, None)
+        assert sent == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    async def test_a_latecomer_is_told_when_to_come_back_and_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(drain, "_until", float("inf"))
+        talk = await opened()
+        await talk.receive_output(10)
+        first = await talk.receive_output(10)
+        assert first["body"].startswith(b"retry: ")
+        assert not (await talk.receive_output(10))["more_body"]
+        await talk.wait(10)
+
+    def test_it_may_be_switched_off_and_is_the_main_threads(self, settings: Any) -> None:
+        thread = threading.Thread(target=self.listen)
+        thread.start()
+        thread.join()
+        settings.DJANGO_SSE = {"HANDLE_SIGNALS": False}
+        self.listen()
+        assert all(signal.getsignal(number) is not drain._drain for number in drain.SIGNALS)
+
+    async def test_every_stream_ends_cleanly(self) -> None:
+        talks = [await opened() for _ in range(3)]
+        for talk in talks:
+            await talk.receive_output(10)
+            assert (await talk.receive_output(10))["more_body"]
+        Hub.drain_all()
+        for talk in talks:
+            last = await talk.receive_output(10)
+            assert (last["body"], last["more_body"]) == (b"", False)
+            await talk.wait(10)
