@@ -13,8 +13,9 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.db import Error as DatabaseFailure
+from django.db import connections, transaction
 from django.http import HttpResponseBadRequest, HttpResponseForbidden
-from django.utils.decorators import method_decorator
+from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
@@ -98,6 +99,13 @@ class EventStreamView(View):
     channels: Iterable[str] | None = None
     last: int = 0
     """Events that the first connection also gets; the client's ``?last=`` may ask for up to ``RING_SIZE``."""
+
+    @classonlymethod
+    def as_view(self, **initkwargs: Any) -> Callable[..., Any]:
+        view = super().as_view(**initkwargs)
+        for alias in connections:  # under ATOMIC_REQUESTS Django refuses async views, and a stream wants no transaction
+            transaction.non_atomic_requests(alias)(view)
+        return view
 
     def get_channels(self, request: HttpRequest) -> Iterable[str] | Awaitable[Iterable[str] | None] | None:
         """Return the channels that this request may read, sync or async; ``None``: ask the client and the authoriser.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
@@ -123,6 +123,13 @@ class TestAnswers:
         assert parser.feed(response.content) == []
         assert parser.retry
         assert "could not be opened" in caplog.text
+
+    async def test_a_project_with_atomic_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+        assert connections.settings["default"]["ATOMIC_REQUESTS"]
+        async with listen(AsyncClient(), "/fixed/") as events:
+            await asend_event("orders", None, 1)
+            assert (await events.next()).json() == 1
 
 
 class TestAskedChannels:
