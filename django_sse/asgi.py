@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["DetachingApplication", "get_asgi_application"]
+__all__ = ["get_asgi_application"]
 
 END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
