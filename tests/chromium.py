@@ -1,20 +1,19 @@
-"""The real browser of the tests, and what a test does on a machine that lacks what it needs."""
+"""The real browser of the tests."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import pytest
+from tests.services import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
 
-__all__ = ["chromium", "missing"]
+__all__ = ["chromium"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -26,13 +25,6 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-def missing(what: str) -> NoReturn:
-    """Skip, and say why; under ``CI=true`` fail, for there nobody reads the reasons of skipped tests."""
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"{what} With CI set that is a failure, not a skip.", pytrace=False)
-    pytest.skip(what)
 
 
 @contextmanager

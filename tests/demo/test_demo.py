@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from playwright.sync_api import Error as BrowserError
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+
+from tests.chromium import chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,16 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("/", "/orders/", "/reconnect/", "/raw/")
 PATIENCE = 30
 """Seconds after which something that should happen counts as not happening; nothing waits for it to pass."""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 expect.set_options(timeout=PATIENCE * 1000)
 
 
@@ -100,17 +90,8 @@ def _serve(folder: Path) -> Iterator[tuple[Demo, subprocess.Popen[bytes], Path]]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except BrowserError as error:
-            reason = f"No browser could be started: {error.message.splitlines()[0]}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

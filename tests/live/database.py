@@ -85,7 +85,7 @@ def make_database(vendor: str, directory: Path) -> Iterator[Database]:
     try:
         administration = _postgresql(POSTGRESQL["NAME"])
     except psycopg.OperationalError as error:
-        missing(f"PostgreSQL at {POSTGRESQL['HOST']} ({error})")
+        missing(f"The live tests need PostgreSQL at {POSTGRESQL['HOST']} ({error}).")
     with closing(administration):
         administration.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         administration.execute(f"CREATE DATABASE {name}")

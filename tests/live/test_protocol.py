@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tests.live.client import connect
+from tests.services import missing
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -20,8 +21,9 @@ HEADERS = {
 REFUSED = b"You may not read these channels.\n"
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_stock_curl_shows_frames(site, book):
+    if not shutil.which("curl"):
+        missing("This test needs curl.")
     url = f"http://127.0.0.1:{site.server.port}/events/?channel=public.curl"
     # --max-filesize does not end a stream and --max-time would be a sleep: curl is read until the frame is there.
     curl = subprocess.Popen(["curl", "-sN", "--max-time", "60", url], stdout=subprocess.PIPE)

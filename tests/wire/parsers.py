@@ -31,7 +31,7 @@ import httpx
 from httpx_sse import EventSource
 
 from django_sse.testing import Parser
-from tests.chromium import missing
+from tests.services import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
