@@ -31,8 +31,11 @@ _MYSQL: dict[str, Any] = {
     "TEST": {"NAME": "test_django_sse", "CHARSET": "utf8mb4"},
 }
 
+# A copy: the test runner renames the database in the dict that it is given, and the brokers' tests want the other one.
 DATABASES = {
-    "default": {"sqlite": _SQLITE, "postgresql": POSTGRESQL, "mysql": _MYSQL}[os.environ.get("DATABASE", "sqlite")]
+    "default": dict(
+        {"sqlite": _SQLITE, "postgresql": POSTGRESQL, "mysql": _MYSQL}[os.environ.get("DATABASE", "sqlite")]
+    )
 }
 INSTALLED_APPS = [
     "daphne",

@@ -46,7 +46,7 @@ class PostgresBroker(NetworkBroker):
                 f"PostgresBroker: the database {alias!r} is {wrapper.vendor}, not PostgreSQL. Name another alias in "
                 "OPTIONS['ALIAS'], or choose another broker."
             )
-        self._alias = alias
+        self._wrapper = wrapper  # for its settings alone; a test runner may still rename its database
         self._connection: psycopg.Connection | None = None
 
     def validate(self, channel: str, type: str, data: str) -> None:
@@ -82,8 +82,7 @@ class PostgresBroker(NetworkBroker):
             await connection.close()
 
     def _parameters(self) -> dict[str, Any]:
-        wrapper: Any = connections[self._alias]
-        parameters = {**TIMEOUTS, **wrapper.get_connection_params()}
+        parameters = {**TIMEOUTS, **self._wrapper.get_connection_params()}
         for name in ("cursor_factory", "context", "prepare_threshold"):  # Django's own ways with cursors
             parameters.pop(name, None)
         return parameters
