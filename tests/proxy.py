@@ -50,6 +50,11 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._server:
+            # asyncio loses the transport of a connection that it is accepting when its server is closed.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            accepting = [task for task in asyncio.all_tasks() if "_accept_connection2" in repr(task.get_coro())]
+            await asyncio.gather(*accepting)
             self._server.close()
             self._server = None
         await self._cut()
