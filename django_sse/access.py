@@ -48,6 +48,7 @@ async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
     An authoriser that raises has said no; the log says why, without naming the channel.
     """
     authorizer = get_authorizer()
+    # An instance whose __call__ is async is one too, and iscoroutinefunction looks at functions alone.
     is_async = iscoroutinefunction(authorizer) or iscoroutinefunction(getattr(authorizer, "__call__", None))  # noqa: B004
     ask = authorizer if is_async else sync_to_async(authorizer)
     for channel in channels:

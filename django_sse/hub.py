@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -70,7 +71,10 @@ class Hub:
     def drain_all(cls) -> None:
         """End every stream of this process, soon. May be called in a signal handler."""
         for loop, hub in tuple(cls._hubs.items()):
-            loop.call_soon_threadsafe(hub._drain)
+            with suppress(
+                RuntimeError
+            ):  # a loop that was closed over its hub; the server's handler must still be called
+                loop.call_soon_threadsafe(hub._drain)
 
     def __init__(self, broker: Broker) -> None:
         self.ring = Ring(settings.RING_SIZE)

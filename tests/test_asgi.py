@@ -206,6 +206,17 @@ class TestDraining:
         os.kill(os.getpid(), signal.SIGTERM)
         assert called == [signal.SIGTERM]
 
+    def test_a_loop_that_was_closed_over_its_hub_does_not_hold_up_the_servers_handler(self) -> None:
+        called: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+        self.listen()
+        loop = asyncio.new_event_loop()
+        loop.close()
+        Hub._hubs[loop] = object.__new__(Hub)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert called == [signal.SIGTERM]
+        del Hub._hubs[loop]
+
     def test_while_the_loop_runs_a_moment_after_and_a_second_signal_at_once(self) -> None:
         called: list[str] = []
         signal.signal(signal.SIGTERM, lambda number, frame: called.append("own"))

@@ -44,7 +44,7 @@ class Command(BaseCommand):
                 if left is not None:
                     left -= len(events)
                 if not events and left != 0:
-                    time.sleep(settings.POLL_INTERVAL)
+                    time.sleep(settings.POLL_INTERVAL)  # the poll itself: a command has no hub to be rung at
         except KeyboardInterrupt:
             pass
 
