@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+# Two runs on one machine at a time need two names: their databases and their Redis keys have them.
+NAME = os.environ.get("TEST_NAME", "test_django_sse")
+
 _SQLITE: dict[str, Any] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": ":memory:",
@@ -20,7 +23,7 @@ POSTGRESQL: dict[str, Any] = {
     "PASSWORD": os.environ.get("PGPASSWORD", ""),
     "HOST": os.environ.get("PGHOST", "127.0.0.1"),
     "PORT": os.environ.get("PGPORT", "5432"),
-    "TEST": {"NAME": "test_django_sse"},
+    "TEST": {"NAME": NAME},
 }
 _MYSQL: dict[str, Any] = {
     "ENGINE": "django.db.backends.mysql",
@@ -28,7 +31,7 @@ _MYSQL: dict[str, Any] = {
     "USER": os.environ.get("MYSQL_USER", "root"),
     "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
     "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
-    "TEST": {"NAME": "test_django_sse", "CHARSET": "utf8mb4"},
+    "TEST": {"NAME": NAME, "CHARSET": "utf8mb4"},
 }
 
 # A copy: the test runner renames the database in the dict that it is given, and the brokers' tests want the other one.
@@ -80,11 +83,11 @@ USE_TZ = True
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "tests"},
+    "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": NAME},
 }
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL], "prefix": "django_sse_tests"},
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": NAME},
     }
 }
