@@ -6,13 +6,16 @@ PORT ?= 8000
 # A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
 DJANGO ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test bench check clean
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.publish
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .
