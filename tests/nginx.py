@@ -1,0 +1,106 @@
+"""A real nginx with the very files of ``deploy/``, as whoever runs the tests, on a port of this machine alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from tests.server import ROOT, Server, wait_for
+from tests.services import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from subprocess import Popen
+
+__all__ = ["DEPLOY", "binary", "configure", "nginx"]
+
+DEPLOY: Final = ROOT / "deploy"
+ATTEMPTS: Final = 5
+"""Ports that are tried: between the kernel's choice and nginx's start somebody else may take one."""
+
+
+def binary() -> str:
+    """Return nginx's path; skip the test where there is none."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])  # Debian leaves it out for users
+    return shutil.which("nginx", path=path) or missing("This test needs nginx (Debian package nginx-light).")
+
+
+def configure(directory: Path, port: int, *upstreams: int, static: Path | None = None, **replaced: str) -> Path:
+    """Copy ``deploy/*.conf`` into ``directory`` with the lines replaced that ``site.conf`` says to adapt.
+
+    ``port``: what nginx listens on; ``upstreams``: the ports of the servers behind it; ``static``: what is served below
+    ``/static/``. ``replaced``: further text of ``site.conf``, old by new, such as ``**{"60s": "1s"}``.
+    Returns nginx's main file. ``directory`` is to be the prefix (``-p``).
+    """
+    servers = "\n    ".join(f"server 127.0.0.1:{upstream} fail_timeout=2s;" for upstream in upstreams)
+    site = _replace(
+        (DEPLOY / "site.conf").read_text(),
+        {
+            "listen 8080;": f"listen 127.0.0.1:{port};",
+            "server 127.0.0.1:8000 fail_timeout=2s;": servers,
+            "alias /srv/shop/static/;": f"alias {static or directory}/;",
+            **replaced,
+        },
+    )
+    (directory / "deploy").mkdir(exist_ok=True)
+    (directory / "deploy/site.conf").write_text(site)
+    (directory / "var/nginx").mkdir(parents=True, exist_ok=True)
+    return shutil.copy(DEPLOY / "nginx.conf", directory / "deploy/nginx.conf")
+
+
+def _replace(text: str, replaced: Mapping[str, str]) -> str:
+    for old, new in replaced.items():
+        assert text.count(old) == 1, f"site.conf has {old!r} {text.count(old)} times, not once"
+        text = text.replace(old, new)
+    return text
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: str) -> tuple[Popen[bytes], Server]:
+    """Return nginx when it answers or has ended."""
+    program, log, port = binary(), directory / "nginx.log", _free_port()
+    main = configure(directory, port, *upstreams, static=static, **replaced)
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [program, "-p", str(directory), "-c", str(main), "-e", "stderr"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    running = Server(port, process.pid, log)
+    # As soon as it listens it answers, at least with 502.
+    wait_for(lambda: process.poll() is not None or running.answers(), "nginx answers or ends")
+    return process, running
+
+
+@contextmanager
+def nginx(directory: Path, *upstreams: int, static: Path | None = None, **replaced: str) -> Iterator[Server]:
+    """Run nginx in front of the ``upstreams`` until the block ends; they need not be there yet. See ``configure``.
+
+    ``directory`` is its own: its configuration, its log (``nginx.log``) and its temporary files.
+    """
+    for _ in range(ATTEMPTS):
+        process, running = _start(directory, *upstreams, static=static, **replaced)
+        if process.poll() is None:
+            break
+        assert "Address already in use" in running.log(), f"nginx ended with {process.returncode}:\n{running.log()}"
+    else:
+        raise AssertionError(f"No port was free:\n{running.log()}")
+    try:
+        yield running
+        assert running.stopped or process.poll() is None, f"nginx ended by itself with {process.returncode}"
+    except BaseException as error:
+        error.add_note(f"nginx wrote:\n{running.log()[-4000:]}")
+        raise
+    finally:
+        process.terminate()  # fast: open connections are cut, and the workers end too
+        process.wait(10)
