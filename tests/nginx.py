@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import Popen
 
-__all__ = ["DEPLOY", "binary", "configure", "nginx"]
+__all__ = ["DEPLOY", "binary", "configure", "free_port", "nginx"]
 
 DEPLOY: Final = ROOT / "deploy"
 ATTEMPTS: Final = 5
@@ -60,18 +60,19 @@ def _replace(text: str, replaced: Mapping[str, str]) -> str:
     return text
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody has at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: str) -> tuple[Popen[bytes], Server]:
     """Return nginx when it answers or has ended."""
-    program, log, port = binary(), directory / "nginx.log", _free_port()
+    program, log, port = binary(), directory / "nginx.log", free_port()
     main = configure(directory, port, *upstreams, static=static, **replaced)
     with log.open("w") as file:
         process = subprocess.Popen(
-            [program, "-p", str(directory), "-c", str(main), "-e", "stderr"],
+            [program, "-p", str(directory), "-c", str(main), "-e", "stderr", "-g", _as_whoever_runs_it()],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -80,6 +81,11 @@ def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: st
     # As soon as it listens it answers, at least with 502.
     wait_for(lambda: process.poll() is not None or running.answers(), "nginx answers or ends")
     return process, running
+
+
+def _as_whoever_runs_it() -> str:
+    """Started by root nginx becomes another user, who may not be allowed to read the checkout."""
+    return "user root;" if os.geteuid() == 0 else ""
 
 
 @contextmanager

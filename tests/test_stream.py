@@ -158,7 +158,7 @@ class TestSilence:
         assert (await anext(pieces)).endswith(b"id: 0\nevent: sse.heartbeat\ndata: 0.05\n\n")
         await publish(1, 2, 3, channel="busy")
         async with asyncio.timeout(10):
-            while b"id: 3\nevent: sse.heartbeat\ndata: 0.05\n\n" != await anext(pieces):
+            while await anext(pieces) != b"id: 3\nevent: sse.heartbeat\ndata: 0.05\n\n":
                 pass
         await pieces.aclose()
 
