@@ -98,7 +98,7 @@ class TestExample:
     """The five lines of the README."""
 
     @pytest.mark.django_db
-    @pytest.mark.parametrize("page", ["README.md", "docs/template-tag.md"])
+    @pytest.mark.parametrize("page", ["README.md", "docs/template-tag.md", "docs/client.md"])
     def test_the_tag_writes_the_script_that_is_printed(self, page: str) -> None:
         printed = [code for code in blocks(page, "html") if code.startswith("<script")]
         tag = next(code for code in blocks(page, "html") if "{% load" in code)
