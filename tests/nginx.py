@@ -3,61 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from tests.server import ROOT, Server, wait_for
+from demo_project.nginx import DEPLOY, configure, find
+from tests.server import Server, wait_for
 from tests.services import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
     from subprocess import Popen
 
 __all__ = ["DEPLOY", "binary", "configure", "free_port", "nginx"]
 
-DEPLOY: Final = ROOT / "deploy"
 ATTEMPTS: Final = 5
 """Ports that are tried: between the kernel's choice and nginx's start somebody else may take one."""
 
 
 def binary() -> str:
     """Return nginx's path; skip the test where there is none."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])  # Debian leaves it out for users
-    return shutil.which("nginx", path=path) or missing("This test needs nginx (Debian package nginx-light).")
-
-
-def configure(directory: Path, port: int, *upstreams: int, static: Path | None = None, **replaced: str) -> Path:
-    """Copy ``deploy/*.conf`` into ``directory`` with the lines replaced that ``site.conf`` says to adapt.
-
-    ``port``: what nginx listens on; ``upstreams``: the ports of the servers behind it; ``static``: what is served below
-    ``/static/``. ``replaced``: further text of ``site.conf``, old by new, such as ``**{"60s": "1s"}``.
-    Returns nginx's main file. ``directory`` is to be the prefix (``-p``).
-    """
-    servers = "\n    ".join(f"server 127.0.0.1:{upstream} fail_timeout=2s;" for upstream in upstreams)
-    site = _replace(
-        (DEPLOY / "site.conf").read_text(),
-        {
-            "listen 8080;": f"listen 127.0.0.1:{port};",
-            "server 127.0.0.1:8000 fail_timeout=2s;": servers,
-            "alias /srv/shop/static/;": f"alias {static or directory}/;",
-            **replaced,
-        },
-    )
-    (directory / "deploy").mkdir(exist_ok=True)
-    (directory / "deploy/site.conf").write_text(site)
-    (directory / "var/nginx").mkdir(parents=True, exist_ok=True)
-    return shutil.copy(DEPLOY / "nginx.conf", directory / "deploy/nginx.conf")
-
-
-def _replace(text: str, replaced: Mapping[str, str]) -> str:
-    for old, new in replaced.items():
-        assert text.count(old) == 1, f"site.conf has {old!r} {text.count(old)} times, not once"
-        text = text.replace(old, new)
-    return text
+    return find() or missing("This test needs nginx (Debian package nginx-light).")
 
 
 def free_port() -> int:
@@ -69,7 +37,7 @@ def free_port() -> int:
 def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: str) -> tuple[Popen[bytes], Server]:
     """Return nginx when it answers or has ended."""
     program, log, port = binary(), directory / "nginx.log", free_port()
-    main = configure(directory, port, *upstreams, static=static, **replaced)
+    main = configure(directory, port, upstreams, static=static, replaced=replaced)
     with log.open("w") as file:
         process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(main), "-e", "stderr", "-g", _as_whoever_runs_it()],
@@ -90,7 +58,8 @@ def _as_whoever_runs_it() -> str:
 
 @contextmanager
 def nginx(directory: Path, *upstreams: int, static: Path | None = None, **replaced: str) -> Iterator[Server]:
-    """Run nginx in front of the ``upstreams`` until the block ends; they need not be there yet. See ``configure``.
+    """Run nginx in front of the ``upstreams`` until the block ends; they need not be there yet. See ``configure``;
+    ``replaced`` is text of ``site.conf``, such as ``**{"60s;": "1s;"}``.
 
     ``directory`` is its own: its configuration, its log (``nginx.log``) and its temporary files.
     """

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
 
 from tests.live.client import connect
 from tests.live.conftest import QUICK_POLL
@@ -43,6 +48,44 @@ def test_a_stream_goes_through_as_it_is(start, database, directory, book):
         assert headers["content-type"] == "text/event-stream; charset=utf-8"
         assert headers["content-encoding"] == "identity"
         assert headers["transfer-encoding"] == "chunked"  # so that an end can be told from a cut
+
+
+@pytest.mark.parametrize("path", ["/", "/events/?channel=public.a"])
+def test_django_is_told_who_asks(directory, path):
+    """ALLOWED_HOSTS and the CSRF check look at it; nginx drops it where a location has another header of its own."""
+    with recording() as (port, requests), nginx(directory, port) as front:
+        front.request("GET", path, headers={"Last-Event-ID": "41"})
+        version, headers = requests[f"GET {path}"]
+        assert version == "HTTP/1.1"
+        assert headers["Host"] == f"127.0.0.1:{front.port}"
+        assert headers["X-Forwarded-For"] == "127.0.0.1"
+        assert headers["X-Forwarded-Proto"] == "http"
+        assert headers["Last-Event-ID"] == "41"
+        assert "Connection" not in headers
+
+
+@contextmanager
+def recording():
+    """A server that notes what it is asked, and says nothing to it: its port, and its notes."""
+    requests = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests[f"{self.command} {self.path}"] = self.request_version, self.headers
+            self.send_response(204)
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1], requests
+        server.shutdown()
+        thread.join()
 
 
 def test_a_client_that_does_not_read_fills_no_disk(start, database, directory):
