@@ -6,10 +6,13 @@ PORT ?= 8000
 # A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
 DJANGO ?=
 
-.PHONY: demo test bench check clean
+.PHONY: demo demo-cluster test bench check clean
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
+
+demo-cluster: $(VENV)/.cluster
+	PORT=$(PORT) $(BIN)/python -m demo_project.cluster
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

@@ -71,12 +71,13 @@ async def event_stream(
         # An error status would end the EventSource for good (9.2.3); after this it comes back.
         logger.warning("A stream could not be opened, the client will ask again: %r", error)
         return event_body(retry())
+    audible = request.GET.get("heartbeat") == "event"
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
     if not hasattr(request, "scope"):
-        return event_body(start.opening(snapshot) + frames)
-    stream.snapshot = snapshot
+        return event_body(start.opening(snapshot, 0 if audible else None) + frames)
+    stream.snapshot, stream.audible = snapshot, audible
     slot: Slot | None = request.scope.get(KEY)
     if slot is None:
         return EventStreamResponse(stream)

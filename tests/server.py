@@ -105,15 +105,23 @@ class Server:
 
 @contextmanager
 def serve(
-    server: str, settings: str, output: Path, env: Mapping[str, str] = {}, *, tracebacks: bool = False
+    server: str,
+    settings: str,
+    output: Path,
+    env: Mapping[str, str] = {},
+    *,
+    tracebacks: bool = False,
+    port: int = 0,
 ) -> Iterator[Server]:
     """Run ``server`` (daphne, uvicorn or wsgi) until the block ends; its output goes to the file ``output``.
+
+    ``port``: one of the test's own, for daphne and uvicorn; without it the kernel's choice.
 
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *_COMMANDS[server]],
+            [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],
             cwd=ROOT,
             env=environment(settings, env),
             stdin=subprocess.DEVNULL,
