@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .
