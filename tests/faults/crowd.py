@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from sys import intern
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.checker import Arrival, Connection
 from tests.live.client import ticks
@@ -37,6 +37,7 @@ class _Wire(asyncio.Protocol):
         self._rest = b""
         self._body = b""
         self._chunked = False
+        self._length: int | None = None
         self.log: Connection | None = None
         self.status = 0
         self.headers = b""
@@ -60,11 +61,22 @@ class _Wire(asyncio.Protocol):
                 return
             self.headers = head.lower()
             self.status, self._chunked, buffer = int(head[9:12]), b"transfer-encoding: chunked" in self.headers, rest
+            if length := re.search(rb"content-length: (\d+)", self.headers):
+                self._length = int(length[1])
             if self.status != 200:
                 self._browser.refusals.append(self.status)
                 self.transport.close()
         if self.status == 200:
-            self._rest = self._chunks(buffer) if self._chunked else self._read(buffer)
+            self._rest = self._chunks(buffer) if self._chunked else self._plain(buffer)
+
+    def _plain(self, buffer: bytes) -> bytes:
+        self._read(buffer)
+        if self._length is not None:
+            self._length -= len(buffer)
+            if not self._length:
+                self.ended = True
+                self.transport.close()
+        return b""
 
     def _chunks(self, buffer: bytes) -> bytes:
         at = 0
@@ -80,11 +92,19 @@ class _Wire(asyncio.Protocol):
             at = end + size + 4
         return buffer[at:]
 
-    def _read(self, data: bytes) -> bytes:
+    def _read(self, data: bytes) -> None:
         *blocks, self._body = (self._body + data).split(b"\n\n")
         if blocks:
             self._browser.read(blocks)
-        return b""
+
+
+class End(NamedTuple):
+    """Of a connection that was live."""
+
+    age: float
+    """Seconds."""
+    clean: bool
+    """As HTTP says a body ends."""
 
 
 class Browser:
@@ -104,8 +124,7 @@ class Browser:
         """Statuses other than 200: each would have ended an EventSource."""
         self.gaps: list[float] = []
         """Seconds from the end of a connection to the first id of the next."""
-        self.ends: list[tuple[float, bool]] = []
-        """When connections ended, and whether as HTTP says."""
+        self.ends: list[End] = []
         self.resets: list[str] = []
         self.live = False
         self.retry = 3.0
@@ -144,7 +163,7 @@ class Browser:
             wire.transport.abort()
         if self.live:
             self._lost_at = time.monotonic()
-            self.ends.append((self._lost_at, wire.ended))
+            self.ends.append(End(self._lost_at - wire.log.opened / 1e9, wire.ended))
 
     def leave(self) -> None:
         """Close; called in the crowd's thread."""
@@ -209,7 +228,9 @@ class Crowd:
         self._thread.start()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, count: int, channels: Iterable[str] | Callable[[int], Iterable[str]], last: int | None = None) -> None:
+    def add(
+        self, count: int, channels: Iterable[str] | Callable[[int], Iterable[str]], last: int | None = None
+    ) -> None:
         """Open ``count`` more. ``channels``: of all, or a function of a browser's number."""
         made = []
         for number in range(len(self.browsers), len(self.browsers) + count):
@@ -256,7 +277,8 @@ class Crowd:
             return [
                 browser
                 for browser in self.browsers
-                if (browser.last or 0) < max((positions.get(channel, 0) for channel in browser.channels), default=0)
+                if not browser.away
+                and (browser.last or 0) < max((positions.get(channel, 0) for channel in browser.channels), default=0)
             ]
 
         deadline = time.monotonic() + seconds
@@ -264,7 +286,8 @@ class Crowd:
             time.sleep(0.02)
         assert not self.broken, repr(self.broken)
         for browser in self.browsers:
-            if browser.connections:
+            if not browser.away:
+                assert browser.connections[-1].opened or browser.last is not None, f"{browser.name} was never live"
                 browser.connections[-1].settled = next(ticks)
 
     @property
