@@ -6,7 +6,7 @@ PORT ?= 8000
 # A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
 DJANGO ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test check guarantees clean
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
@@ -21,6 +21,10 @@ check: $(VENV)/.check
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+# Every test that proves a promise, a million deliveries among random kills, and docs/guarantees.md from what came out.
+guarantees: $(VENV)/.test
+	$(BIN)/python -m tests.faults.report $(ARGS)
 
 # Each target installs its dependency group of pyproject.toml.
 $(VENV)/.%: pyproject.toml
