@@ -30,6 +30,14 @@ PAUSE: Final = 0.02
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "gunicorn": [
+        "gunicorn",
+        "--preload",
+        "-w4",
+        "-kuvicorn_worker.UvicornWorker",
+        "-b127.0.0.1:0",
+        "tests.faults.preloaded",
+    ],
     "wsgi": ["tests.server"],
 }
 
