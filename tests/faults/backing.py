@@ -198,7 +198,7 @@ class Pgbouncer(_Process):
             listen_addr = {HOST}
             listen_port = {self.port}
             unix_socket_dir =
-            auth_type = any
+            auth_type = trust
             auth_file = {directory}/users.txt
             pool_mode = transaction
             default_pool_size = 10
@@ -234,13 +234,14 @@ def directory(parent: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def own_postgresql(parent: str | None = None, **configuration: str) -> Iterator[PostgreSQL]:
+    """A running PostgreSQL in a new directory below ``parent``."""
     with directory(parent) as place:
         server = PostgreSQL(place, **configuration)
         server.start()
         try:
             yield server
         finally:
-            server.kill() if parent else server.stop(signal.SIGQUIT)
+            server.stop(signal.SIGQUIT)
 
 
 @contextmanager

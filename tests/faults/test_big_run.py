@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -26,7 +27,7 @@ PUBLISHERS = 3
 CHANNELS = [f"public.{name}" for name in "abcd"]
 KEEP = 1500
 """Events that a trim leaves: a browser that was away for longer must be told so."""
-PAUSE = (0.3, 1.5) if DELIVERIES < 100_000 else (0.5, 4.0)
+PAUSE = (0.3, 1.5) if DELIVERIES < 100_000 else (0.5, 2.0)
 """Seconds between two faults."""
 
 
@@ -50,6 +51,7 @@ class Site:
             "MAX_AGE": 30,
             "RETRY": 200,
         }
+        self._next: list[Any] = []
         self._numbers = iter(range(10**6))
         for _ in range(WORKERS):
             self.add_worker()
@@ -62,8 +64,6 @@ class Site:
         self.ports.append(self.workers[-1].port)
 
     def add_publisher(self) -> None:
-        import json
-
         env = {**self.database.env, **self.redis.env, "LIVE_SSE": json.dumps(self._sse)}
         file = self.place / f"publisher-{next(self._numbers)}"
         made = publisher(env, file, CHANNELS, rate=45, shapes="mixed", stubborn=True)
@@ -105,19 +105,14 @@ class Site:
         self.book.trims.append((tick, self.database.floor()))
 
     def happen(self) -> None:
-        what = random.choice(
-            [
-                self.kill_worker,
-                self.kill_worker,
-                self.end_worker,
-                self.kill_publisher,
-                self.kill_publisher,
-                self.end_database_sessions,
-                self.end_database_sessions,
-                self.restart_broker,
-                self.trim,
+        """The next of all that can happen, in an order that is random each time around."""
+        if not self._next:
+            self._next = [
+                *[self.kill_worker, self.kill_publisher, self.end_database_sessions] * 2,
+                *[self.end_worker, self.restart_broker, self.trim],
             ]
-        )
+            random.shuffle(self._next)
+        what = self._next.pop()
         what()
         name = what.__name__.replace("_", " ")
         self.counts[name] = self.counts.get(name, 0) + 1
