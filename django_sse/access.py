@@ -7,6 +7,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 from django_sse.channels import PUBLIC, user_channel
@@ -45,7 +46,8 @@ def get_authorizer() -> Callable[[HttpRequest, str], object]:
 async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
     """Ask the authoriser for each channel: all or nothing, and nothing but ``True`` is a yes.
 
-    An authoriser that raises has said no; the log says why, without naming the channel.
+    An authoriser that raises has said no; the log says why, without naming the channel. Raises ``OperationalError`` or
+    ``InterfaceError`` where it could not ask its database: that is neither a yes nor a no for good.
     """
     authorizer = get_authorizer()
     # An instance whose __call__ is async is one too, and iscoroutinefunction looks at functions alone.
@@ -56,6 +58,8 @@ async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
             answer = await cast("Any", ask(request, channel))
             if isawaitable(answer):
                 answer = await answer
+        except (OperationalError, InterfaceError):
+            raise
         except Exception:
             logger.exception("The authoriser raised, so access was denied")
             return False

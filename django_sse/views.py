@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.db import Error as DatabaseFailure
-from django.db import connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.http import HttpResponseBadRequest, HttpResponseForbidden
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
@@ -68,9 +68,7 @@ async def event_stream(
         else:
             start, frames = await sync_to_async(due)(names, cursor, last=last)
     except DatabaseFailure as error:
-        # An error status would end the EventSource for good (9.2.3); after this it comes back.
-        logger.warning("A stream could not be opened, the client will ask again: %r", error)
-        return event_body(retry())
+        return _come_back(error)
     audible = request.GET.get("heartbeat") == "event"
     snapshot = b""
     if initial and start.needs_snapshot:
@@ -120,6 +118,12 @@ class EventStreamView(View):
         return ()
 
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return await self._get(request)
+        except (OperationalError, InterfaceError) as error:
+            return _come_back(error)
+
+    async def _get(self, request: HttpRequest) -> HttpResponseBase:
         if _login_is_required() and not await _is_authenticated(request):
             return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
         try:
@@ -136,6 +140,12 @@ class EventStreamView(View):
         return await event_stream(request, channels, last=last, initial=self.get_initial)
 
     head = get
+
+
+def _come_back(error: DatabaseFailure) -> HttpResponseBase:
+    """An error status would end the EventSource for good (9.2.3); after this it comes back."""
+    logger.warning("A stream could not be opened, the client will ask again: %r", error)
+    return event_body(retry())
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:

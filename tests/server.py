@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -30,6 +30,14 @@ PAUSE: Final = 0.02
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "gunicorn": [
+        "gunicorn",
+        "--preload",
+        "-w4",
+        "-kuvicorn_worker.UvicornWorker",
+        "-b127.0.0.1:0",
+        "tests.faults.preloaded",
+    ],
     "wsgi": ["tests.server"],
 }
 
@@ -146,7 +154,10 @@ def serve(
         raise
     finally:
         # Not SIGTERM: servers wait for open streams, and some for ever.
-        process.kill()
+        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for one in (process, *workers):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
     assert tracebacks or "Traceback" not in running.log(), f"{server} wrote:\n{running.log()}"
 

@@ -8,6 +8,7 @@ session: a pgbouncer in transaction mode cannot carry it, so name an alias that 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -53,6 +54,7 @@ class PostgresBroker(NetworkBroker):
             )
         self._wrapper = wrapper  # for its settings alone; a test runner may still rename its database
         self._connection: psycopg.Connection | None = None
+        os.register_at_fork(after_in_child=self._disown)
 
     def validate(self, channel: str, type: str, data: str) -> None:
         size = len(self._encode(channel, type, data).encode())
@@ -72,6 +74,9 @@ class PostgresBroker(NetworkBroker):
                 self._connection.close()
                 self._connection = None
             raise
+
+    def _disown(self) -> None:
+        self._connection = None  # the parent's: psycopg leaves it open for the process that made it
 
     async def _messages(self) -> AsyncGenerator[str, None]:
         connection = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
