@@ -24,7 +24,7 @@ from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY, Slot
-from django_sse.responses import EventStreamResponse, encode_item, event_body
+from django_sse.responses import FrameResponse, encode_item, event_body
 from django_sse.stream import Stream, due, retry
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ async def event_stream(
     stream.snapshot = snapshot
     slot: Slot | None = request.scope.get(KEY)
     if slot is None:
-        return EventStreamResponse(stream)
+        return FrameResponse(stream)
     body, headers = slot.offer(stream)
-    return EventStreamResponse(body, headers=headers)
+    return FrameResponse(body, headers=headers)
 
 
 @method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource
