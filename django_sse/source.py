@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import connections
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django_sse.encoders import EventEncoder
 
-__all__ = ["Source", "asynchronous"]
+__all__ = ["Source", "generator"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ PATIENCE: Final = 5.0
 """Seconds that a cancelled producer may take to tidy up before nobody waits for it."""
 
 _END: Final[Any] = object()
+
+T = TypeVar("T")
 
 
 class Source:
@@ -55,8 +57,12 @@ class Source:
         # In the loop that reads it: a response may be made in another thread.
         ahead: asyncio.Queue[bytes] = asyncio.Queue(AHEAD)
         task = self._task = asyncio.create_task(self._produce(ahead))
-        # The one way to wait for an item and for the end of the producer at the same time.
-        task.add_done_callback(lambda _: ahead.full() or ahead.put_nowait(b""))
+
+        def wake(_: object) -> None:
+            if not ahead.full():
+                ahead.put_nowait(b"")
+
+        task.add_done_callback(wake)
         try:
             if opening := self._encoder.opening():
                 yield opening
@@ -78,7 +84,7 @@ class Source:
 
     async def _produce(self, ahead: asyncio.Queue[bytes]) -> None:
         try:
-            async with aclosing(_generator(self._items)) as items:
+            async with aclosing(generator(self._items)) as items:
                 async for item in items:
                     await ahead.put(self._encoder.item(item))
             end: bytes | None = self._encoder.done()
@@ -86,7 +92,7 @@ class Source:
             end = _failed(self._encoder)
             if end is None:
                 raise
-        await ahead.put(end)
+        await ahead.put(end or b"")
 
     def frames(self) -> Iterator[bytes]:
         """Return the same for a server that knows no event loop. A sync producer runs in the caller's thread and has
@@ -132,9 +138,12 @@ async def _close(pieces: AsyncGenerator[bytes, None]) -> None:
     await pieces.aclose()
 
 
-async def _generator(items: AsyncIterable[object] | Iterable[object]) -> AsyncGenerator[object, None]:
-    """Return ``items`` as something that can be closed, whatever they are."""
-    iterator = aiter(items) if isinstance(items, AsyncIterable) else asynchronous(items)
+async def generator(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T, None]:
+    """Yield ``items``, sync or async. Closed early, it closes them.
+
+    Sync ones run in a thread of their own, and end with the item that they are at.
+    """
+    iterator = aiter(items) if isinstance(items, AsyncIterable) else _in_a_thread(items)
     try:
         async for item in iterator:
             yield item
@@ -143,8 +152,7 @@ async def _generator(items: AsyncIterable[object] | Iterable[object]) -> AsyncGe
             await close()
 
 
-async def asynchronous(items: Iterable[object]) -> AsyncGenerator[Any, None]:
-    """Yield what ``items``, sync, yield in a thread of their own. Left early, they end with the item they are at."""
+async def _in_a_thread(items: Iterable[T]) -> AsyncGenerator[T, None]:
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, thread_name_prefix="django_sse source")
     iterator = iter(items)

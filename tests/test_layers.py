@@ -16,8 +16,8 @@ LEVELS = [
     {"log", "gate", "encoders"},
     {"sequencer", "brokers", "retention", "source", "compaction"},
     {"publish", "reader", "hub"},
-    {"stream", "drain"},
-    {"responses", "access", "views", "asgi", "changelist", "replay"},
+    {"stream", "drain", "writer"},
+    {"responses", "access", "views", "asgi", "changelist", "replay", "tokens"},
     {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
