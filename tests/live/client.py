@@ -44,6 +44,7 @@ class Client:
         *,
         name: str = "client",
         path: str = "/events/",
+        query: str = "",
         by: str = "Last-Event-ID",
     ) -> None:
         self.log = Connection(name, frozenset(channels), last)
@@ -58,7 +59,7 @@ class Client:
         """The connection ended before the body did."""
         self._rest = b""
         self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
-        query = "&".join(f"channel={channel}" for channel in sorted(self.log.channels))
+        query = "&".join(filter(None, [query, *(f"channel={channel}" for channel in sorted(self.log.channels))]))
         header = ""
         if last is not None and by == "since":
             query += f"&since={last}"
