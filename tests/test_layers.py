@@ -17,7 +17,7 @@ LEVELS = [
     {"sequencer", "brokers", "retention", "source", "compaction"},
     {"publish", "reader", "hub"},
     {"stream", "drain", "writer"},
-    {"responses", "access", "views", "asgi", "changelist", "replay", "tokens"},
+    {"responses", "access", "views", "asgi", "changelist", "replay", "tokens", "polling"},
     {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
@@ -28,6 +28,7 @@ WITHIN = {
     ("stream", "drain"),
     ("parser", "wire"),
     ("views", "access"),
+    ("views", "polling"),
     ("views", "responses"),
     ("urls", "views"),
     ("templatetags", "script"),

@@ -140,10 +140,11 @@ class Client:
             for chunk in self._chunks():
                 self._body(chunk)
         else:
-            length = int(dict(self.headers)["content-length"])
+            length = int(dict(self.headers).get("content-length", -1))  # without one, the body ends as the connection
             self._body(self._rest)
             self._rest = b""
-            self.ended = len(self.body) == length
+            self.ended = len(self.body) == length or (length == -1 and not data)
+            self.cut = self.cut and not self.ended
 
     def _chunks(self) -> Iterator[bytes]:
         while True:
