@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
     {"exceptions", "conf"},
     {"wire", "channels", "cursor", "detach", "readable", "parser"},
-    {"ring", "models"},
+    {"ring", "models", "upstream"},
     {"log", "gate", "encoders"},
     {"sequencer", "brokers", "retention", "source", "compaction"},
     {"publish", "reader", "hub"},

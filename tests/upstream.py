@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ class Upstream:
 @contextmanager
 def upstream() -> Iterator[Upstream]:
     state: Upstream
+    stopping = Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -47,11 +47,13 @@ def upstream() -> Iterator[Upstream]:
             for name, value in state.headers.items():
                 self.send_header(name, value)
             self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
             self.end_headers()
             try:
                 for piece in state.pieces:
                     if isinstance(piece, float):
-                        time.sleep(piece)
+                        if stopping.wait(piece):
+                            break
                     elif piece:
                         self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                         self.wfile.flush()
@@ -72,6 +74,7 @@ def upstream() -> Iterator[Upstream]:
     try:
         yield state
     finally:
+        stopping.set()
         server.shutdown()
         server.server_close()
         thread.join()
