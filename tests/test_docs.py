@@ -165,7 +165,7 @@ class TestReference:
     def test_extras(self) -> None:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         described = {name for row in rows("docs/settings.md", "## Brokers") for name in quoted(row[3])}
-        assert described | {"daphne"} == set(extras)
+        assert described | {"daphne", "upstream"} == set(extras)
 
     @pytest.mark.parametrize("name", ["sse_send", "sse_tail"])
     def test_commands(self, name: str) -> None:
