@@ -35,6 +35,10 @@ class Settings:
     """Seconds between two looks at the log when no doorbell rings."""
     RING_SIZE: int = 1000
     """Recent events that each process keeps encoded."""
+    WRITE_TIMEOUT: float = 30
+    """Seconds after which a client that takes nothing of what is written to it is cut off."""
+    MAX_OPENING: int = 6
+    """Streams that one process opens at a time: each takes a thread and a database connection until it is open."""
     HANDLE_SIGNALS: bool = True
     """Whether SIGTERM and SIGINT end the streams of the process, before the server's own handler is called."""
     DEDICATED_SEQUENCER: bool = False
@@ -55,9 +59,9 @@ class Settings:
 
 settings: Final = Settings()
 
-_POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL")
+_POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL", "WRITE_TIMEOUT")
 _SWITCHES: Final = ("HANDLE_SIGNALS", "DEDICATED_SEQUENCER")
-_COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES")
+_COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES", "MAX_OPENING")
 
 
 def errors() -> Iterator[tuple[str, str]]:

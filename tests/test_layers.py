@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
     {"exceptions", "conf"},
-    {"wire", "channels", "cursor", "detach", "readable", "parser"},
+    {"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
     {"ring", "models", "upstream"},
     {"log", "gate", "encoders"},
     {"sequencer", "brokers", "retention", "source", "compaction"},
@@ -21,7 +21,7 @@ LEVELS = [
     {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
-NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser"}
+NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser", "connection"}
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.
     ("hub", "reader"),
