@@ -93,8 +93,8 @@ def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
     descriptors = _descriptors()
     if 0 <= descriptors < DESCRIPTORS:
         yield Warning(
-            f"This shell allows {descriptors} open files. Each open stream is one, so a server that is started here holds "
-            "fewer streams than that, and then accepts no connection at all.",
+            f"This shell allows {descriptors} open files. Each open stream is one, so a server that is started "
+            "here holds fewer streams than that, and then accepts no connection at all.",
             hint=f"Raise it to {DESCRIPTORS} or more: ulimit -n, or LimitNOFILE= of systemd.",
             id="django_sse.W008",
         )

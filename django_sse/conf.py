@@ -33,12 +33,10 @@ class Settings:
     """Seconds after which a stream ends, for the browser to come back; each stream gets 70 to 100 % of it."""
     POLL_INTERVAL: float = 1
     """Seconds between two looks at the log when no doorbell rings."""
-    RING_SIZE: int = 1000
-    """Recent events that each process keeps encoded."""
     WRITE_TIMEOUT: float = 30
     """Seconds after which a client that takes nothing of what is written to it is cut off."""
-    MAX_OPENING: int = 6
-    """Streams that one process opens at a time: each takes a thread and a database connection until it is open."""
+    RING_SIZE: int = 1000
+    """Recent events that each process keeps encoded."""
     HANDLE_SIGNALS: bool = True
     """Whether SIGTERM and SIGINT end the streams of the process, before the server's own handler is called."""
     DEDICATED_SEQUENCER: bool = False
@@ -49,6 +47,8 @@ class Settings:
     """Channels of one stream."""
     MAX_EVENT_BYTES: int = 65536
     """Bytes of one event's data, as UTF-8."""
+    MAX_OPENING: int = 6
+    """Streams that one process opens at a time: each takes a thread and a database connection until it is open."""
 
     def __getattribute__(self, name: str) -> Any:
         if not name.isupper():
