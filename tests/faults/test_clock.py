@@ -1,0 +1,104 @@
+"""Web processes whose clocks are wrong, and jump: order, retention and heartbeats do not look at them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ledger import late, percentile
+from tests.faults.publisher import publisher
+from tests.live.database import SETTINGS
+from tests.server import ROOT, environment
+from tests.services import missing
+
+CHANNELS = ["public.a", "public.b"]
+
+
+@pytest.fixture
+def wrong_clock(tmp_path):
+    """``wrong_clock("name", "+1h")``: the environment of a process with that clock, and a function to set it again."""
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        missing("This test needs libfaketime (Debian's package faketime).")
+
+    def wrong_clock(name: str, offset: str):
+        file = tmp_path / f"clock-{name}"
+        file.write_text(offset)
+        env = {
+            "LD_PRELOAD": str(libraries[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            # A clock that is set does not move the monotonic one.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        return env, file.write_text
+
+    return wrong_clock
+
+
+def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures, tmp_path, wrong_clock):
+    early, set_early = wrong_clock("early", "-1h")
+    ahead, set_ahead = wrong_clock("ahead", "+1h")
+    sse = {"HEARTBEAT": 1, "RING_SIZE": 50}
+    with (
+        start("uvicorn", database, env=early, **sse) as one,
+        start("uvicorn", database, env=ahead, **sse) as other,
+        publisher({**database.env, **ahead}, tmp_path / "ahead", CHANNELS, rate=30, shapes="mixed") as first,
+        publisher({**database.env, **early}, tmp_path / "early", CHANNELS, rate=30, shapes="mixed") as second,
+    ):
+        crowd = browsers([one.port, other.port], 40, CHANNELS)
+        quiet = browsers([one.port, other.port], 10, ["public.quiet"])
+        for offset in ("+0", "-1h", "+1h", "-2h"):  # back and forth, as in the nights when the clocks change
+            before = [len(browser.connections[-1].arrivals) for browser in quiet.browsers]
+            time.sleep(4)
+            beats = [
+                len(browser.connections[-1].arrivals) - count
+                for browser, count in zip(quiet.browsers, before, strict=True)
+            ]
+            assert min(beats) >= 2, "the heart has stopped"
+            set_early(offset)
+            set_ahead(offset)
+            crowd.drop()
+            crowd.all_live()
+        first.stop()
+        second.stop()
+        book.add(first, second)
+        crowd.reach(book.say_goodbye(one, CHANNELS, database))
+        verdict = book.verdict(database, crowd, quiet)
+    assert all(len(browser.connections) == 1 for browser in quiet.browsers), "a jump of the clock has ended a stream"
+    assert percentile(late(book.publications, crowd.logs), 0.5) < 5
+    figures(**{"jumps": 4}, **verdict)
+
+
+def test_retention_goes_by_the_clock_of_the_database(database, start, book, figures, wrong_clock):
+    """A web server that is a year ahead trims nothing that is young."""
+    env, _ = wrong_clock("year", "+365d")
+    with start("uvicorn", database) as server:
+        texts = book.post(server, "batch", CHANNELS * 10)
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "sse_trim"],
+            cwd=ROOT,
+            env=environment(SETTINGS, {**database.env, **env}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == "Trimmed 0 events\n", done.stderr
+        assert len(database.positions()) == len(texts)
+        database.manage("sse_trim")
+    told = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time())"],
+        env={**environment(SETTINGS, env)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert float(told.stdout) > time.time() + 300 * 86400, "the clock was not wrong"
+    figures(events=len(texts), trimmed=0)
