@@ -36,7 +36,14 @@ def wrong_clock(tmp_path):
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
-        return env, file.write_text
+
+        def set_clock(offset: str) -> None:
+            """At once: a process that reads half a file has no time at all."""
+            half = file.with_suffix(".new")
+            half.write_text(offset)
+            half.replace(file)
+
+        return env, set_clock
 
     return wrong_clock
 
@@ -69,8 +76,9 @@ def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures,
         second.stop()
         book.add(first, second)
         crowd.reach(book.say_goodbye(one, CHANNELS, database))
+        ends = [end for browser in quiet.browsers for end in browser.ends]
         verdict = book.verdict(database, crowd, quiet)
-    assert all(len(browser.connections) == 1 for browser in quiet.browsers), "a jump of the clock has ended a stream"
+    assert not ends, f"a jump of the clock has ended streams: {ends}"
     assert percentile(late(book.publications, crowd.logs), 0.5) < 5
     figures(**{"jumps": 4}, **verdict)
 
