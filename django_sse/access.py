@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
-from django_sse.channels import PUBLIC, user_channel
+from django_sse.channels import PUBLIC, is_token_channel, user_channel
 from django_sse.conf import settings
 from django_sse.exceptions import InvalidChannel
 
@@ -25,14 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 async def authorize(request: HttpRequest, channel: str) -> bool:
-    """The rules of a project that configured none: ``public.*`` is everyone's, ``user.<pk>`` that user's alone."""
+    """The rules of a project that configured none: ``public.*`` is everyone's; ``user.<pk>`` and
+    ``tokens.<pk>.<name>`` are that user's alone."""
     if channel.startswith(PUBLIC):
         return True
     if not hasattr(request, "auser"):
         return False
     user = await request.auser()
     try:
-        return user.is_authenticated and channel == user_channel(user)
+        return user.is_authenticated and (is_token_channel(channel, user) or channel == user_channel(user))
     except InvalidChannel:  # keys with characters that no channel has
         return False
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.core.asgi import get_asgi_application as django_asgi_application
 
-from django_sse.detach import KEY, Slot
+from django_sse.detach import KEY, Slot, current_slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from django_sse.stream import Stream
+    from django_sse.detach import Body
 
     Scope = dict[str, Any]
     Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -57,7 +57,11 @@ class DetachingApplication:
                 return  # the empty body that Django was given
             await send(message)
 
-        await self._application({**scope, KEY: slot}, client.receive, send_on)
+        asked = current_slot.set(slot)
+        try:
+            await self._application({**scope, KEY: slot}, client.receive, send_on)
+        finally:
+            current_slot.reset(asked)
         if slot.detached and slot.stream:
             await _write(slot.stream, client, send)
         else:
@@ -80,7 +84,7 @@ class _Client:
         self.gone = message["type"] == "http.disconnect"
         return message
 
-    async def leaves(self, stream: Stream) -> None:
+    async def leaves(self, stream: Body) -> None:
         """End ``stream`` when the client has left."""
         while not self.gone:
             await self.receive()
@@ -91,7 +95,7 @@ class _Client:
             self._waiting.cancel()
 
 
-async def _write(stream: Stream, client: _Client, send: Send) -> None:
+async def _write(stream: Body, client: _Client, send: Send) -> None:
     watching = asyncio.create_task(client.leaves(stream))
     try:
         if client.gone:

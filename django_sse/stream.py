@@ -15,8 +15,7 @@ from django_sse import drain, log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
-from django_sse.reader import PAGE, frame
-from django_sse.sequencer import sequence
+from django_sse.reader import PAGE
 
 if TYPE_CHECKING:
     from asyncio import Future, TimerHandle
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from django_sse.cursor import Cursor
 
-__all__ = ["Start", "Stream", "due", "retry", "stream_closed", "stream_opened"]
+__all__ = ["Start", "Stream", "retry", "start", "stream_closed", "stream_opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +61,14 @@ class Start(NamedTuple):
         """Whether the client's cursor says nothing about the state it knows."""
         return self.fresh or self.reason is not None
 
-    def opening(self, snapshot: bytes = b"") -> bytes:
-        """Return the first bytes: from the first moment the browser holds an id to come back with."""
+    def opening(self, snapshot: bytes = b"", heartbeat: float | None = None) -> bytes:
+        """Return the first bytes: from the first moment the browser holds an id to come back with.
+
+        ``heartbeat``: seconds until the next, for a client that wants to hear them.
+        """
         reset = wire.reset(self.position, self.reason) if self.reason else b""
-        return b"".join([retry(), reset, snapshot, wire.mark(self.position)])
+        mark = wire.mark(self.position) if heartbeat is None else wire.heartbeat(self.position, heartbeat)
+        return b"".join([retry(), reset, snapshot, mark])
 
 
 class Stream:
@@ -81,6 +84,9 @@ class Stream:
         self.start = start
         self.snapshot = b""
         """Frames that go out first: whoever opened the stream may set them."""
+        self.audible = False
+        """Whether heartbeats are events, each on time whatever else is sent: a page hears only the types it listens
+        for. Whoever opened the stream may set it."""
         self._ephemeral: deque[bytes] = deque(maxlen=EPHEMERAL)
         self._page = FIRST_PAGE
         self._ended = False
@@ -99,7 +105,7 @@ class Stream:
             return cls(channels, Start(cursor))
         reach = await Hub.current().catch_up()
         before_last = await Hub.current().cursor_before_last(channels, last) if last else None
-        return cls(channels, _start(cursor, reach, before_last))
+        return cls(channels, start(cursor, reach, before_last))
 
     def wake(self) -> None:
         """Look again at what is due. (``hub.Subscriber``)"""
@@ -127,9 +133,10 @@ class Stream:
         self._ended = drain.is_draining()
         try:
             await stream_opened.asend_robust(type(self), stream=self)
-            yield self.start.opening(self.snapshot)
+            yield self.start.opening(self.snapshot, settings.HEARTBEAT if self.audible else None)
             while data := await self._due(hub):
-                self._written_at = loop.time()
+                if not self.audible:
+                    self._written_at = loop.time()
                 yield data
         finally:
             hub.discard(self)
@@ -142,17 +149,19 @@ class Stream:
         loop = asyncio.get_running_loop()
         while not self._ended:
             if not hub.reaches(self.cursor):
-                if data := await self._replay(hub):
-                    return data
-                continue  # the ring may have moved meanwhile
-            data, self.cursor = hub.ring.after(self.cursor, self.channels)
-            if self._ephemeral:
-                data = b"".join([data, *self._ephemeral])
-                self._ephemeral.clear()
+                data = await self._replay(hub)
+                if not data:
+                    continue  # the ring may have moved meanwhile
+            else:
+                data, self.cursor = hub.ring.after(self.cursor, self.channels)
+                if self._ephemeral:
+                    data = b"".join([data, *self._ephemeral])
+                    self._ephemeral.clear()
+            if (self.audible or not data) and loop.time() >= self._written_at + settings.HEARTBEAT:
+                self._written_at = loop.time()
+                data += self._heartbeat()
             if data:
                 return data
-            if loop.time() >= self._written_at + settings.HEARTBEAT:
-                return wire.mark(self.cursor)  # moves the browser's cursor, so that a quiet channel never expires
             await self._sleep()  # no await since the ring was asked: no ring of the bell can fall in between
         return b""
 
@@ -175,6 +184,10 @@ class Stream:
         self._page = min(PAGE, 2 * page.events + 1)
         self.cursor = page.cursor
         return page.data
+
+    def _heartbeat(self) -> bytes:
+        """Move the browser's cursor, so that a quiet channel never expires."""
+        return wire.heartbeat(self.cursor, settings.HEARTBEAT) if self.audible else wire.mark(self.cursor)
 
     def _reset(self, hub: Hub, reason: str) -> bytes:
         self.cursor = hub.ring.head
@@ -200,7 +213,8 @@ class Stream:
         self._timer = loop.call_at(min(next_at, self._end_at), self._tick)
 
 
-def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
+def start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
+    """Return where a client at ``cursor`` begins in a log of this ``reach``; not after ``before_last``."""
     reason = judge(cursor, reach.floor, reach.head) if cursor is not None else None
     if reason:
         return Start(reach.head, reason)
@@ -208,18 +222,3 @@ def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
     if before_last is not None:
         position = max(reach.floor, min(position, before_last))
     return Start(position, fresh=cursor is None)
-
-
-def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> tuple[Start, bytes]:
-    """Return where a client at ``cursor`` starts and the frames it is owed now: a stream that ends, for servers that
-    cannot keep one open. At most one page; the browser polls for the next."""
-    if log.unnumbered():
-        sequence()  # where nothing but WSGI runs there is no hub to do it
-    before_last = log.cursor_before_last(channels, last) if last else None
-    reach = log.reach()
-    start = _start(cursor, reach, before_last)
-    rows = log.after(start.position, channels, PAGE, reach.head)
-    if log.reach().floor > start.position:  # trimmed under our hands: judge again
-        return due(channels, cursor, last=last)
-    end = wire.mark(reach.head) if len(rows) < PAGE else b""
-    return start, b"".join([*(frame(row).data for row in rows), end])

@@ -14,7 +14,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.http import HttpResponseBadRequest, HttpResponseForbidden
+from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
@@ -24,8 +24,9 @@ from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY, Slot
-from django_sse.responses import EventStreamResponse, encode_item, event_body
-from django_sse.stream import Stream, due, retry
+from django_sse.polling import due, wants_json
+from django_sse.responses import FrameResponse, encode_item, event_body
+from django_sse.stream import Stream, retry
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -53,7 +54,7 @@ async def event_stream(
     connection without ``since`` and after a reset.
 
     Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
-    browser polls.
+    browser polls. A client that accepts JSON and no event stream gets the same as JSON (``polling.Due.json``).
     """
     names = frozenset(map(check_channel, channels))
     resumed = parse(request.headers.get("Last-Event-ID"))
@@ -61,25 +62,28 @@ async def event_stream(
     last = last if resumed is None else 0
     if request.method == "HEAD":
         return event_body(b"")
+    stays = hasattr(request, "scope") and not wants_json(request)
     try:
-        if hasattr(request, "scope"):
+        if stays:
             stream = await Stream.open(names, cursor, last=last)
             start = stream.start
         else:
-            start, frames = await sync_to_async(due)(names, cursor, last=last)
+            owed = await sync_to_async(due)(names, cursor, last=last)
+            start = owed.start
     except DatabaseFailure as error:
-        return _come_back(error)
+        return _come_back(request, error)
+    audible = request.GET.get("heartbeat") == "event"
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
-    if not hasattr(request, "scope"):
-        return event_body(start.opening(snapshot) + frames)
-    stream.snapshot = snapshot
-    slot: Slot | None = request.scope.get(KEY)
+    if not stays:
+        return owed.answer(request, snapshot, event_body, audible=audible)
+    stream.snapshot, stream.audible = snapshot, audible
+    slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
     if slot is None:
-        return EventStreamResponse(stream)
+        return FrameResponse(stream)
     body, headers = slot.offer(stream)
-    return EventStreamResponse(body, headers=headers)
+    return FrameResponse(body, headers=headers)
 
 
 @method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource
@@ -120,7 +124,7 @@ class EventStreamView(View):
         try:
             return await self._get(request)
         except (OperationalError, InterfaceError) as error:
-            return _come_back(error)
+            return _come_back(request, error)
 
     async def _get(self, request: HttpRequest) -> HttpResponseBase:
         if _login_is_required() and not await _is_authenticated(request):
@@ -141,10 +145,10 @@ class EventStreamView(View):
     head = get
 
 
-def _come_back(error: DatabaseFailure) -> HttpResponseBase:
+def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:
     """An error status would end the EventSource for good (9.2.3); after this it comes back."""
     logger.warning("A stream could not be opened, the client will ask again: %r", error)
-    return event_body(retry())
+    return HttpResponse(status=503, headers={"Retry-After": 5}) if wants_json(request) else event_body(retry())
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:

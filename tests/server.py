@@ -27,6 +27,7 @@ DEADLINE: Final = 30.0
 """Seconds until a condition that must come true is given up. Nothing is slower than this even on a busy machine."""
 PAUSE: Final = 0.02
 
+_WSGI: Final = ("--log-level=warning", "--worker-tmp-dir=/dev/shm", "django.core.wsgi:get_wsgi_application()")
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
@@ -39,6 +40,9 @@ _COMMANDS: Final = {
         "tests.faults.preloaded",
     ],
     "wsgi": ["tests.server"],
+    "gunicorn-sync": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=sync", *_WSGI],
+    "gthread": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=gthread", "--threads=2", *_WSGI],
+    "runserver": ["django", "runserver", "--noreload", "127.0.0.1:0"],
 }
 
 
@@ -113,15 +117,23 @@ class Server:
 
 @contextmanager
 def serve(
-    server: str, settings: str, output: Path, env: Mapping[str, str] = {}, *, tracebacks: bool = False
+    server: str,
+    settings: str,
+    output: Path,
+    env: Mapping[str, str] = {},
+    *,
+    tracebacks: bool = False,
+    port: int = 0,
 ) -> Iterator[Server]:
-    """Run ``server`` (daphne, uvicorn or wsgi) until the block ends; its output goes to the file ``output``.
+    """Run ``server`` (a key of ``_COMMANDS``) until the block ends; its output goes to the file ``output``.
+
+    ``port``: one of the test's own, for daphne and uvicorn; without it the kernel's choice.
 
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *_COMMANDS[server]],
+            [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],
             cwd=ROOT,
             env=environment(settings, env),
             stdin=subprocess.DEVNULL,

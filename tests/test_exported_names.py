@@ -18,7 +18,7 @@ PUBLIC = {
     "django_sse.signals": ["Broadcast", "broadcast", "stream_closed", "stream_opened"],
     "django_sse.testing": ["EventReader", "Parser", "ReceivedEvent", "capture_events", "listen"],
     "django_sse.views": ["EventStreamView", "event_stream"],
-    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "comment", "encode", "mark", "reset", "retry"],
+    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "comment", "encode", "heartbeat", "mark", "reset", "retry"],
 }
 
 

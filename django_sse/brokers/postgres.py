@@ -28,6 +28,11 @@ CHANNEL: Final = "django_sse"
 """Of NOTIFY. It is heard within one database, so sites do not need more."""
 MAX_BYTES: Final = 7999
 """What a NOTIFY may carry."""
+PING: Final = "ping"
+DEAF: Final = (
+    "PostgreSQL takes a NOTIFY, but LISTEN does not hear it. A pgbouncer with pool_mode=transaction does that: name an "
+    "alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER']."
+)
 TIMEOUTS: Final = {"connect_timeout": 3, "tcp_user_timeout": 3000, "keepalives_idle": 5, "keepalives_interval": 1}
 """Seconds, milliseconds, seconds, seconds: a server that has vanished must not hold a thread for a quarter hour."""
 
@@ -77,14 +82,30 @@ class PostgresBroker(NetworkBroker):
         connection = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
         try:
             await connection.execute(f"LISTEN {CHANNEL}")
-            yield ""
+            for word in await self._first_words(connection):
+                yield word
             while True:
-                async for notification in connection.notifies(timeout=PING_AFTER):
-                    yield notification.payload
+                async for notify in connection.notifies(timeout=PING_AFTER):
+                    if notify.payload != PING:
+                        yield notify.payload
                 async with asyncio.timeout(PING_DEADLINE):
                     await connection.execute("SELECT 1")
         finally:
             await connection.close()
+
+    async def _first_words(self, connection: psycopg.AsyncConnection) -> list[str]:
+        """Hear what another connection notifies; return what else was heard meanwhile. Through a pgbouncer that shares
+        its connections between transactions every query is answered, and nothing is ever heard."""
+        async with asyncio.timeout(PING_DEADLINE):
+            other = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
+            try:
+                await other.execute("SELECT pg_notify(%s, %s)", [CHANNEL, PING])
+            finally:
+                await other.close()
+        heard = [notify.payload async for notify in connection.notifies(timeout=PING_DEADLINE, stop_after=1)]
+        if not heard:
+            raise ConnectionError(DEAF)
+        return ["", *(word for word in heard if word != PING)]
 
     def _parameters(self) -> dict[str, Any]:
         parameters = {**TIMEOUTS, **self._wrapper.get_connection_params()}
