@@ -55,14 +55,14 @@ def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures,
     with (
         start("uvicorn", database, env=early, **sse) as one,
         start("uvicorn", database, env=ahead, **sse) as other,
-        publisher({**database.env, **ahead}, tmp_path / "ahead", CHANNELS, rate=30, shapes="mixed") as first,
-        publisher({**database.env, **early}, tmp_path / "early", CHANNELS, rate=30, shapes="mixed") as second,
+        publisher({**database.env, **ahead}, tmp_path / "ahead", CHANNELS, rate=15, shapes="mixed") as first,
+        publisher({**database.env, **early}, tmp_path / "early", CHANNELS, rate=15, shapes="mixed") as second,
     ):
-        crowd = browsers([one.port, other.port], 40, CHANNELS)
+        crowd = browsers([one.port, other.port], 10, CHANNELS)
         quiet = browsers([one.port, other.port], 10, ["public.quiet"])
         for offset in ("+0", "-1h", "+1h", "-2h"):  # back and forth, as in the nights when the clocks change
             before = [len(browser.connections[-1].arrivals) for browser in quiet.browsers]
-            time.sleep(4)
+            time.sleep(3)
             beats = [
                 len(browser.connections[-1].arrivals) - count
                 for browser, count in zip(quiet.browsers, before, strict=True)
