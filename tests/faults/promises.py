@@ -10,15 +10,15 @@ __all__ = ["PROMISES", "Promise"]
 class Promise(NamedTuple):
     text: str
     tests: tuple[str, ...]
-    """``file::test`` below tests/; every case of it counts."""
+    """``file::test`` or ``file::Class::test`` below tests/; every case of it counts."""
     but: str = ""
     """What of it does not hold yet, or is not tested."""
 
 
 PROMISES: Final = (
     Promise(
-        "An event exists if and only if its transaction committed: with savepoints, in autocommit, rolled back, when the "
-        "COMMIT itself fails, when the session is lost before it, when the disk is full.",
+        "An event exists if and only if its transaction committed: with savepoints, in autocommit, rolled back, when "
+        "the COMMIT itself fails, when the session is lost before it, when the disk is full.",
         (
             "live/test_publish.py::test_what_was_rolled_back_never_arrives",
             "live/test_publish.py::test_nothing_arrives_before_its_commit",
@@ -47,14 +47,13 @@ PROMISES: Final = (
         ),
     ),
     Promise(
-        "At least once from the id that the browser presents, or an explicit `sse.reset` with its reason: expired, ahead "
-        "(also after a restored backup), malformed. Never a silent gap.",
+        "At least once from the id that the browser presents, or an explicit `sse.reset` with its reason: expired, "
+        "ahead (also after a restored backup), malformed. Never a silent gap.",
         (
-            "test_stream.py::test_a_cursor_older_than_the_log",
-            "test_stream.py::test_a_log_restored_from_an_older_backup",
-            "test_stream.py::test_after_a_rebase_every_old_id_is_told",
+            "test_stream.py::TestLossIsSaid::test_a_cursor_older_than_the_log",
+            "test_stream.py::TestLossIsSaid::test_a_log_restored_from_an_older_backup",
+            "test_stream.py::TestLossIsSaid::test_after_a_rebase_every_old_id_is_told",
             "live/test_protocol.py::test_a_cursor_that_is_not_ours_is_told_so",
-            "live/test_races.py::test_a_trim_while_a_poll_is_answered_is_not_a_silent_gap",
         ),
         "A client that overflows is not told by a reset of its own: its cursor lags, or it expires.",
     ),
@@ -74,8 +73,8 @@ PROMISES: Final = (
         "The long outages are tried with Redis and NOTIFY, not with a channel layer.",
     ),
     Promise(
-        "A database that is down, restarted, locked, full or read-only costs delay. Open streams stay and beat, clients "
-        "that come are asked to come back, publishers are told by an exception.",
+        "A database that is down, restarted, locked, full or read-only costs delay. Open streams stay and beat, "
+        "clients that come are asked to come back, publishers are told by an exception.",
         (
             "faults/test_database.py::test_down_when_clients_come",
             "faults/test_database.py::test_away_under_open_streams",
@@ -107,7 +106,7 @@ PROMISES: Final = (
         "Memory per stream is bounded whatever the client does, and given back.",
         (
             "test_stream.py::test_large_events_are_replayed_within_bounds",
-            "test_stream.py::test_a_client_that_does_not_read_loses_the_oldest",
+            "test_stream.py::TestEphemeral::test_a_client_that_does_not_read_loses_the_oldest",
             "faults/test_load.py::test_a_huge_event",
             "faults/test_load.py::test_a_hundred_thousand_channels",
         ),
@@ -168,9 +167,9 @@ PROMISES: Final = (
     Promise(
         "Nobody reads a channel that the authoriser did not say `True` to.",
         (
-            "test_access.py::test_nothing_else_does",
-            "test_access.py::test_all_or_nothing",
-            "test_access.py::test_one_that_raises_has_said_no",
+            "test_access.py::TestConfigured::test_nothing_else_does",
+            "test_access.py::TestConfigured::test_all_or_nothing",
+            "test_access.py::TestConfigured::test_one_that_raises_has_said_no",
         ),
     ),
     Promise(
@@ -179,17 +178,18 @@ PROMISES: Final = (
         "Not in this version of the page.",
     ),
     Promise(
-        "No channel name, id, header, event type or data, however odd, reads another's event, forges a field or makes a "
-        "server error; a row that cannot be an event does not silence the rest.",
+        "No channel name, id, header, event type or data, however odd, reads another's event, forges a field or makes "
+        "a server error; a row that cannot be an event does not silence the rest.",
         (
             "wire/test_injection.py::test_what_is_published_is_one_event_or_refused",
             "wire/test_injection.py::test_a_row_that_went_past_the_door_forges_nothing",
             "wire/test_refusals.py::test_refused",
-            "test_stream.py::test_a_row_that_cannot_be_an_event_does_not_silence_the_rest",
+            "test_stream.py::TestLossIsSaid::test_a_row_that_cannot_be_an_event_does_not_silence_the_rest",
         ),
     ),
     Promise(
-        "What is sent is the WHATWG format, read by an unmodified `EventSource`; compressing middleware leaves it alone.",
+        "What is sent is the WHATWG format, read by an unmodified `EventSource`; compressing middleware "
+        "leaves it alone.",
         (
             "wire/test_cases.py::test_published",
             "wire/test_round_trip.py::test_what_is_published_arrives",

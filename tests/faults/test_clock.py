@@ -80,7 +80,7 @@ def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures,
         verdict = book.verdict(database, crowd, quiet)
     assert not ends, f"a jump of the clock has ended streams: {ends}"
     assert percentile(late(book.publications, crowd.logs), 0.5) < 5
-    figures(**{"jumps": 4}, **verdict)
+    figures(jumps=4, **verdict)
 
 
 def test_retention_goes_by_the_clock_of_the_database(database, start, book, figures, wrong_clock):

@@ -1,10 +1,11 @@
+# ruff: noqa: E501
 from __future__ import annotations
 
+import uuid
 
 import django.contrib.auth.models
 import django.contrib.auth.validators
 import django.utils.timezone
-import uuid
 from django.db import migrations, models
 
 
