@@ -54,8 +54,8 @@ PROMISES_INTRODUCTION: Final = """
 
 The judge is `tests/checker.py`. Its faults are: *lost* (committed, due, and did not come), *phantom* (came, and was
 never committed), *duplicate* (twice on one connection), *inversion* (against the order of commits), *silent gap* (the
-client's id went past it) and *groundless reset*. Every test below `tests/faults` that delivers events ends with that judge, and
-passes with none of them.
+client's id went past it) and *groundless reset*. Every test below `tests/faults` that delivers events ends with that
+judge, and passes with none of them.
 """
 FIGURES_INTRODUCTION: Final = """
 ## The figures of this run
