@@ -32,7 +32,7 @@ _WSGI: Final = ("--log-level=warning", "--worker-tmp-dir=/dev/shm", "django.core
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
-    "gunicorn": [
+    "gunicorn-preload": [
         "gunicorn",
         "--preload",
         "-w4",
