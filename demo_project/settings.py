@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_sse",
+    "demo_project.ask",
     "demo_project.dashboard",
     "demo_project.orders",
     "demo_project.raw",

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("demo_project.dashboard.urls")),
     path("orders/", include("demo_project.orders.urls")),
     path("reconnect/", include("demo_project.reconnect.urls")),
+    path("ask/", include("demo_project.ask.urls")),
     path("raw/", include("demo_project.raw.urls")),
     path("events/", include("django_sse.urls")),
     path("admin/", admin.site.urls),
