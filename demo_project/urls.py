@@ -11,6 +11,7 @@ urlpatterns = [
     path("reconnect/", include("demo_project.reconnect.urls")),
     path("ask/", include("demo_project.ask.urls")),
     path("raw/", include("demo_project.raw.urls")),
+    path("versus/", include("demo_project.versus.urls")),
     path("events/", include("django_sse.urls")),
     path("admin/", admin.site.urls),
     # The admin's pages name no icon, so browsers ask for this one.
