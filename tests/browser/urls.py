@@ -18,10 +18,11 @@ from django.template import RequestContext, Template, TemplateSyntaxError
 from django.urls import include, path
 from django.utils.decorators import decorator_from_middleware
 
-from django_sse import send_events
+from django_sse import get_head, send_events
 from django_sse.responses import event_body
 from django_sse.signals import stream_closed, stream_opened
 from tests.browser.middleware import requests
+from tests.packages import need_packages
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -63,6 +64,27 @@ def raw(request: HttpRequest, body: str) -> HttpResponse:
     return event_body(urlsafe_b64decode(body))
 
 
+LIBRARIES = {
+    "htmx4.js": "htmx4/dist/htmx.js",
+    "hx-sse.js": "htmx4/dist/ext/hx-sse.js",
+    "htmx2.js": "htmx2/dist/htmx.js",
+    "sse.js": "htmx-ext-sse/sse.js",
+    "alpine.js": "alpinejs/dist/cdn.js",
+}
+
+
+def library(request: HttpRequest, name: str) -> HttpResponse:
+    text = (need_packages() / LIBRARIES[name]).read_text()
+    return HttpResponse(text, content_type="text/javascript; charset=utf-8")
+
+
+def recipe(request: HttpRequest, body: str) -> HttpResponse:
+    """A page of the documentation: the template in ``body``, with the context that the text around it promises."""
+    template = Template(urlsafe_b64decode(body).decode())
+    text = template.render(RequestContext(request, {"since": get_head()}))
+    return HttpResponse(f"<!doctype html><html lang=en><title>recipe</title><body>{text}</body></html>")
+
+
 def publish(request: HttpRequest) -> JsonResponse:
     """Publish in the process of the server; with ``?end=<channel>``, end that channel's streams first."""
     ended = []
@@ -92,6 +114,8 @@ urlpatterns = [
     path("page/", page),
     path("raw/<str:body>/", raw),
     path("favicon.ico", lambda request: HttpResponse(status=204)),
+    path("recipe/<path:body>/", recipe),
+    path("library/<str:name>", library),
     path("control/publish/", publish),
     path("control/requests/", recorded),
     path("csp/package/", decorator_from_middleware(CSPMiddleware)(csp(_POLICY)(page))),
