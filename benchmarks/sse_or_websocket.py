@@ -1,7 +1,7 @@
 """The same events over SSE and over WebSockets, one after the other: ``python -m benchmarks.sse_or_websocket``
 
-200 clients in this process, uvicorn, an event each 50 ms. Latency is from the publishing view to a client, by one clock;
-CPU is the server's, for each delivery; memory is what the server grew by for each client, before the first event.
+200 clients in this process, uvicorn, an event each 50 ms. Latency is from the publishing view to a client, by one
+clock; CPU is the server's, for each delivery; memory is what it grew by for each client, before the first event.
 """
 
 from __future__ import annotations
