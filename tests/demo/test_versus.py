@@ -66,6 +66,7 @@ def test_the_lines_are_counted_honestly(demo: Demo, visit: Visit) -> None:
     assert shown == (ROOT / "static/demo/socket.js").read_text()
     lines = [line for line in shown.splitlines() if line.strip() and not line.strip().startswith("//")]
     assert page.locator("#socket dd").nth(2).text_content() == str(len(lines))
+    assert f"has {len(lines)} |" in (ROOT / "docs/sse-or-websocket.md").read_text()
     ours = page.locator("#source [data-source]").text_content() or ""
     assert page.locator("#source dd").nth(2).text_content() == str(len(ours.strip().splitlines())) == "3"
 
