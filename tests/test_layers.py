@@ -18,7 +18,19 @@ LEVELS = [
     {"publish", "reader", "hub"},
     {"stream", "drain", "writer"},
     {"responses", "access", "views", "asgi", "changelist", "replay", "tokens", "polling"},
-    {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
+    {
+        "templatetags",
+        "script",
+        "admin",
+        "checks",
+        "management",
+        "signals",
+        "tasks",
+        "testing",
+        "apps",
+        "urls",
+        "consumers",
+    },
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
 NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser", "connection"}
