@@ -140,7 +140,8 @@ PROMISES: Final = (
             "browser/test_robust.py::test_the_robust_client_is_live_again_after_502",
             "browser/test_robust.py::test_a_native_source_is_live_again_with_the_recipe",
         ),
-        "nginx. Without the recipe of `deploy/`, a browser's own `EventSource` gives up at a 502; the robust client not.",
+        "nginx. Without the recipe of `deploy/` a browser's own `EventSource` gives up at a 502; the robust client "
+        "does not.",
     ),
     Promise(
         "Forks, several event loops and threads in one process, servers that load the project before they fork: each "
