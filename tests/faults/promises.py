@@ -125,19 +125,23 @@ PROMISES: Final = (
         (
             "faults/test_server_death.py::test_streams_end_at_different_ages_and_go_on",
             "live/test_detached.py::test_told_to_stop_a_server_ends_its_streams_and_then_itself",
+            "deploy/test_servers.py::test_it_delivers_and_ends_as_promised",
         ),
-        "uvicorn and daphne with 20 streams; 1,000 streams and other servers were tried by hand.",
+        "1,000 streams were tried by hand.",
     ),
     Promise(
         "Behind a proxy: a quiet stream is not cut, nothing is held back or put on its disk, and a moment without any "
-        "server ends no `EventSource`.",
+        "server ends no page for good.",
         (
             "faults/test_proxy.py::test_a_quiet_stream_is_not_cut",
             "faults/test_proxy.py::test_a_quiet_stream_is_not_cut_with_everything_as_it_is",
             "faults/test_proxy.py::test_nginx_holds_nothing_back",
             "faults/test_proxy.py::test_a_moment_without_any_server",
+            "browser/test_robust.py::test_the_robust_client_is_live_again_after_502",
+            "browser/test_robust.py::test_a_native_source_is_live_again_with_the_recipe",
         ),
-        "nginx; the last with the configuration of `deploy/`.",
+        "nginx. Without the recipe of `deploy/` a browser's own `EventSource` gives up at a 502; the robust client "
+        "does not.",
     ),
     Promise(
         "Forks, several event loops and threads in one process, servers that load the project before they fork: each "

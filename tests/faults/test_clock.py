@@ -48,6 +48,7 @@ def wrong_clock(tmp_path):
     return wrong_clock
 
 
+@pytest.mark.long
 def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures, tmp_path, wrong_clock):
     early, set_early = wrong_clock("early", "-1h")
     ahead, set_ahead = wrong_clock("ahead", "+1h")
