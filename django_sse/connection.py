@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Valve:
 class Connection:
     """What one client says and is sent."""
 
-    _writing: WeakKeyDictionary[AbstractEventLoop, set[Connection]] = WeakKeyDictionary()
+    __slots__ = ("_receive", "_send", "_since", "_stalled", "_task", "_waiting", "gone")
+    _writing: ClassVar[WeakKeyDictionary[AbstractEventLoop, set[Connection]]] = WeakKeyDictionary()
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
