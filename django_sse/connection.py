@@ -49,8 +49,8 @@ class Valve:
         valve = cls()
         try:
             register(valve, True)
-        except (RuntimeError, ValueError):
-            return None
+        except (AttributeError, RuntimeError, ValueError):
+            return None  # AttributeError: the client has left, and Twisted's request has no channel any more
         return valve
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's names
@@ -151,7 +151,7 @@ class Connection:
 
     def _watch(self, loop: AbstractEventLoop, patience: float) -> None:
         writing = self._writing.get(loop)
-        if not writing:
+        if writing is None:  # an empty one still has its sweep to come
             writing = self._writing[loop] = set()
             loop.call_later(patience * SWEEP, _sweep, loop, writing, patience)
         writing.add(self)
