@@ -11,6 +11,8 @@ class DjangoSSEConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_sse.checks import check_settings  # the registry must be ready first
+        from django_sse import revocation  # the registry must be ready first
+        from django_sse.checks import check_settings
 
         checks.register(check_settings)
+        revocation.connect()

@@ -123,6 +123,10 @@ class Hub:
         """Tell whether the ring holds everything after ``cursor``."""
         return self.started and self.ring.reaches(cursor)
 
+    async def position(self) -> int:
+        """Return a position that the log has reached. Raises what the database raises."""
+        return self.ring.head if self.started else (await self.catch_up()).head
+
     async def catch_up(self) -> log.Reach:
         """Return the reach of the log as a read that begins after this call finds it; the ring then stands there.
 

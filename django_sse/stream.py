@@ -17,14 +17,16 @@ from django_sse.cursor import judge
 from django_sse.hub import Hub
 from django_sse.reader import PAGE, frame
 from django_sse.sequencer import sequence
+from django_sse.warden import Warden
 
 if TYPE_CHECKING:
     from asyncio import Future, TimerHandle
     from collections.abc import AsyncGenerator, Iterable
 
     from django_sse.cursor import Cursor
+    from django_sse.grant import Grant
 
-__all__ = ["Start", "Stream", "due", "retry", "stream_closed", "stream_opened"]
+__all__ = ["Start", "Stream", "due", "long_retry", "retry", "stream_closed", "stream_opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,11 @@ def _jitter(value: float, low: float, high: float) -> float:
 def retry() -> bytes:
     """Return the reconnection time of one connection: 50 to 150 % of ``RETRY``."""
     return wire.retry(round(_jitter(settings.RETRY, 0.5, 1.5)))
+
+
+def long_retry() -> bytes:
+    """Return the reconnection time of a client that has too much open already: 30 to 90 seconds."""
+    return wire.retry(round(_jitter(60_000, 0.5, 1.5)))
 
 
 class Start(NamedTuple):
@@ -81,6 +88,9 @@ class Stream:
         self.start = start
         self.snapshot = b""
         """Frames that go out first: whoever opened the stream may set them."""
+        self.grant: Grant | None = None
+        """Who opened it, where a right can end: whoever opened the stream may set it."""
+        self._farewell = b""
         self._ephemeral: deque[bytes] = deque(maxlen=EPHEMERAL)
         self._page = FIRST_PAGE
         self._ended = False
@@ -116,23 +126,37 @@ class Stream:
         self._ended = True
         self.wake()
 
+    def close(self, reason: str) -> None:
+        """End the body with ``sse.close``, and send nothing before it that is not being written yet."""
+        if not self._farewell:
+            self._farewell = wire.close(reason)
+            self.end()
+
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         hub = Hub.current()
+        warden = Warden.of(hub, self.grant.position) if self.grant else None
+        if warden and not warden.watch(self):  # type: ignore[arg-type]  # it has a grant
+            yield long_retry()
+            return
         hub.add(self)
         self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
         self._written_at = loop.time()
         self._tick()
         drain.listen()
-        self._ended = drain.is_draining()
+        self._ended = self._ended or drain.is_draining()
         try:
             await stream_opened.asend_robust(type(self), stream=self)
-            yield self.start.opening(self.snapshot)
+            yield retry() if self._farewell else self.start.opening(self.snapshot)
             while data := await self._due(hub):
                 self._written_at = loop.time()
                 yield data
+            if self._farewell:
+                yield self._farewell
         finally:
             hub.discard(self)
+            if warden:
+                warden.forget(self)  # type: ignore[arg-type]
             if self._timer:
                 self._timer.cancel()
             await stream_closed.asend_robust(type(self), stream=self)
@@ -142,7 +166,8 @@ class Stream:
         loop = asyncio.get_running_loop()
         while not self._ended:
             if not hub.reaches(self.cursor):
-                if data := await self._replay(hub):
+                data = await self._replay(hub)
+                if data and not self._farewell:
                     return data
                 continue  # the ring may have moved meanwhile
             data, self.cursor = hub.ring.after(self.cursor, self.channels)

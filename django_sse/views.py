@@ -5,27 +5,34 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.db import Error as DatabaseFailure
-from django.db import connections, transaction
-from django.http import HttpResponseBadRequest, HttpResponseForbidden
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_sse.access import is_allowed
+from django_sse import origins
+from django_sse.access import get_authorizer, is_allowed
+from django_sse.address import client_address
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY, Slot
+from django_sse.grant import Grant, get_user
+from django_sse.hub import Hub
 from django_sse.responses import EventStreamResponse, encode_item, event_body
-from django_sse.stream import Stream, due, retry
+from django_sse.stream import Stream, due, long_retry, retry
+from django_sse.warden import Warden
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -37,51 +44,97 @@ logger = logging.getLogger(__name__)
 
 Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
 
+Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
+
 FORBIDDEN: Final = "You may not read these channels.\n"
 """The same for a channel that is refused and one that does not exist."""
 PLAIN: Final = "text/plain; charset=utf-8"
 
 
 async def event_stream(
-    request: HttpRequest, channels: Iterable[str], *, last: int = 0, initial: Initial | None = None
+    request: HttpRequest,
+    channels: Iterable[str],
+    *,
+    last: int = 0,
+    initial: Initial | None = None,
+    allowed: Allowed | None = None,
 ) -> HttpResponseBase:
     """Return the stream of ``channels``, for a view that has decided that this request may read them.
 
     It starts after the ``Last-Event-ID`` header, or on the first connection after the ``since`` parameter, or live.
     ``last``: the first connection also gets the last so many events. ``initial(request)``, sync or async: the events
     (see ``responses.encode_item``) that show the state to a client whose cursor tells nothing of it, on the first
-    connection without ``since`` and after a reset.
+    connection without ``since`` and after a reset. ``allowed(request)``, sync or async: the decision itself, asked
+    before the first byte and every ``RECHECK`` seconds while the stream is open; only ``True`` allows.
 
     Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
     browser polls.
     """
     names = frozenset(map(check_channel, channels))
+    if not origins.is_allowed(request):
+        return origins.mark(request, _forbidden())
+    ask = partial(_ask, allowed) if allowed else None
+
+    async def decide() -> frozenset[str]:
+        return names if ask is None or await ask(request) else frozenset()
+
+    return origins.mark(request, await _open(request, decide, ask, last=last, initial=initial))
+
+
+async def _open(
+    request: HttpRequest,
+    decide: Callable[[], Awaitable[frozenset[str]]],
+    ask: Callable[[HttpRequest], Awaitable[bool]] | None,
+    *,
+    last: int,
+    initial: Initial | None,
+) -> HttpResponseBase:
+    """Answer ``request``: what ``decide()`` allows, if it allows anything."""
+    is_asgi = hasattr(request, "scope") and request.method != "HEAD"
+    grant: Grant | None = None
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
-    if request.method == "HEAD":
-        return event_body(b"")
     try:
-        if hasattr(request, "scope"):
+        if is_asgi:
+            if Warden.is_full(Hub.current(), None, client_address(request)):
+                return event_body(long_retry())
+            # Before anybody is asked: a notice that comes after this closes the stream, one before it they know of.
+            position = await Hub.current().position()
+            grant = await Grant.of(request, position, getattr(get_authorizer(), "keep", ()))
+            grant.ask = ask
+            if Warden.is_full(Hub.current(), grant.user, grant.address):
+                return event_body(long_retry())
+        names = await decide()
+        if not names:
+            return _forbidden()
+        if request.method == "HEAD":
+            return event_body(b"")
+        if is_asgi:
             stream = await Stream.open(names, cursor, last=last)
             start = stream.start
         else:
             start, frames = await sync_to_async(due)(names, cursor, last=last)
-    except DatabaseFailure as error:
+    except (OperationalError, InterfaceError) as error:
         # An error status would end the EventSource for good (9.2.3); after this it comes back.
         logger.warning("A stream could not be opened, the client will ask again: %r", error)
         return event_body(retry())
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
-    if not hasattr(request, "scope"):
+    if not is_asgi:
         return event_body(start.opening(snapshot) + frames)
     stream.snapshot = snapshot
-    slot: Slot | None = request.scope.get(KEY)
+    stream.grant = grant
+    slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
     if slot is None:
         return EventStreamResponse(stream)
     body, headers = slot.offer(stream)
     return EventStreamResponse(body, headers=headers)
+
+
+async def _ask(allowed: Allowed, request: HttpRequest) -> bool:
+    return await _call(allowed, request) is True
 
 
 @method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource
@@ -118,23 +171,57 @@ class EventStreamView(View):
         """Return the events that show the current state, sync or async. See ``event_stream``."""
         return ()
 
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        if (request.method or "").lower() in self.http_method_names and not origins.is_allowed(request):
+            return origins.mark(request, _forbidden())
+        response = origins.preflight(request) or await cast("Any", super().dispatch(request, *args, **kwargs))
+        return origins.mark(request, response)
+
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if _login_is_required() and not await _is_authenticated(request):
-            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
         try:
             last = _parse_last(request.GET.get("last"), self.last)
-            channels = await _call(self.get_channels, request)
-            allowed = channels is not None and bool(channels)
-            if channels is None:
-                channels = _parse_channels(request.GET.getlist("channel"))
-                allowed = await is_allowed(request, channels)
+            if self._is_asked():
+                _parse_channels(request.GET.getlist("channel"))  # before anybody is asked
+            return await _open(
+                request, partial(self._decide, request), self._again(), last=last, initial=self.get_initial
+            )
         except ValueError as error:
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)
-        if not allowed:
-            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
-        return await event_stream(request, channels, last=last, initial=self.get_initial)
 
     head = get
+
+    def _is_asked(self) -> bool:
+        """Whether the client names the channels, whatever the request."""
+        return self.channels is None and type(self).get_channels is EventStreamView.get_channels
+
+    async def _decide(self, request: HttpRequest) -> frozenset[str]:
+        """Return the channels that ``request`` may read: none is a refusal."""
+        if _login_is_required() and not (await get_user(request)).is_authenticated:
+            return frozenset()
+        channels = None if self._is_asked() else await _call(self.get_channels, request)
+        if channels is not None:
+            return frozenset(map(check_channel, channels))
+        names = _parse_channels(request.GET.getlist("channel"))
+        return frozenset(names) if await is_allowed(request, names) else frozenset()
+
+    def _again(self) -> Callable[[HttpRequest], Awaitable[bool]]:
+        """Return what asks again for the channels of this request, and keeps nothing of it but the URL's arguments."""
+        kept = copy(self)
+        del kept.request
+
+        async def ask(request: HttpRequest) -> bool:
+            view = copy(kept)
+            view.setup(request, *kept.args, **kept.kwargs)
+            try:
+                return bool(await view._decide(request))
+            except (PermissionDenied, Http404, ValueError):
+                return False
+
+        return ask
+
+
+def _forbidden() -> HttpResponse:
+    return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
@@ -162,7 +249,3 @@ def _parse_last(text: str | None, default: int) -> int:
 def _login_is_required() -> bool:
     middleware = (import_string(path) for path in django_settings.MIDDLEWARE)
     return any(isinstance(item, type) and issubclass(item, LoginRequiredMiddleware) for item in middleware)
-
-
-async def _is_authenticated(request: HttpRequest) -> bool:
-    return (await request.auser()).is_authenticated

@@ -9,7 +9,26 @@ import pytest
 import django_sse
 
 PUBLIC = {
-    "django_sse": ["aget_head", "asend_event", "asend_events", "get_head", "send_event", "send_events"],
+    "django_sse": [
+        "aclose_streams",
+        "aget_head",
+        "asend_event",
+        "asend_events",
+        "close_streams",
+        "get_head",
+        "send_event",
+        "send_events",
+    ],
+    "django_sse.access": [
+        "Rules",
+        "authenticated",
+        "authorize",
+        "get_authorizer",
+        "is_allowed",
+        "own",
+        "permission",
+        "staff",
+    ],
     "django_sse.asgi": ["get_asgi_application"],
     "django_sse.channels": ["PUBLIC", "check_channel", "user_channel"],
     "django_sse.exceptions": ["InvalidChannel", "InvalidEvent", "InvalidField", "SSEError"],
@@ -18,7 +37,7 @@ PUBLIC = {
     "django_sse.signals": ["Broadcast", "broadcast", "stream_closed", "stream_opened"],
     "django_sse.testing": ["EventReader", "Parser", "ReceivedEvent", "capture_events", "listen"],
     "django_sse.views": ["EventStreamView", "event_stream"],
-    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "comment", "encode", "mark", "reset", "retry"],
+    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "mark", "reset", "retry"],
 }
 
 
@@ -30,7 +49,7 @@ def test_public_names_exist_and_are_these(name: str) -> None:
 
 
 def test_a_wrong_name_says_what_is_offered() -> None:
-    with pytest.raises(AttributeError, match="offers aget_head, asend_event, "):
+    with pytest.raises(AttributeError, match="offers aclose_streams, aget_head, "):
         _ = django_sse.publish_event  # type: ignore[attr-defined]
 
 

@@ -11,21 +11,22 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
     {"exceptions", "conf"},
-    {"wire", "channels", "cursor", "detach", "readable"},
-    {"ring", "models"},
-    {"log", "gate"},
+    {"wire", "channels", "cursor", "detach", "readable", "control", "address", "origins"},
+    {"ring", "models", "grant"},
+    {"log", "gate", "recheck"},
     {"sequencer", "brokers", "retention"},
     {"publish", "reader", "hub"},
-    {"stream", "drain"},
+    {"stream", "drain", "warden", "revocation"},
     {"responses", "access", "views", "asgi", "changelist", "replay"},
     {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
-NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable"}
+NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "control"}
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.
     ("hub", "reader"),
     ("stream", "drain"),
+    ("stream", "warden"),
     ("views", "access"),
     ("views", "responses"),
     ("urls", "views"),

@@ -14,7 +14,7 @@ from tests.checker import Arrival, Connection, Parser, Received
 from tests.server import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.server import Server
 
@@ -45,6 +45,7 @@ class Client:
         name: str = "client",
         path: str = "/events/",
         by: str = "Last-Event-ID",
+        headers: Mapping[str, str] = {},
     ) -> None:
         self.log = Connection(name, frozenset(channels), last)
         self.parser = Parser()
@@ -64,6 +65,7 @@ class Client:
             query += f"&since={last}"
         elif last is not None:
             header = f"Last-Event-ID: {last}\r\n"
+        header += "".join(f"{key}: {value}\r\n" for key, value in headers.items())
         request = f"GET {path}?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{header}\r\n"
         self._socket.sendall(request.encode())
 
