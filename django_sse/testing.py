@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Max
 
 from django_sse.conf import settings
+from django_sse.control import CONTROL
 from django_sse.models import Event
 from django_sse.wire import MESSAGE
 
@@ -49,7 +50,7 @@ def capture_events(*channels: str) -> Iterator[list[Event]]:
     captured: list[Event] = []
     yield captured
     rows = rows.filter(pk__gt=before).order_by("pk")
-    captured += rows.filter(channel__in=channels) if channels else rows
+    captured += rows.filter(channel__in=channels) if channels else rows.exclude(channel=CONTROL)
 
 
 @dataclass(frozen=True)
