@@ -30,6 +30,8 @@ class Settings:
     """Open streams of one user in one process."""
     MAX_STREAMS_PER_ADDRESS: int | None = None
     """Open streams from one address in one process."""
+    MAX_REPLAY: int | None = 10_000
+    """Events a minute that one user, or one address, may have read again from the log in one process."""
     TRUSTED_PROXIES: int = 0
     """Proxies of yours that append to ``X-Forwarded-For``."""
     BROKER: Mapping[str, Any] = {"BACKEND": "django_sse.brokers.local.LocalBroker"}
@@ -65,7 +67,7 @@ class Settings:
 settings: Final = Settings()
 
 _POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL")
-_LIMITS: Final = ("MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_ADDRESS")
+_LIMITS: Final = ("MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_ADDRESS", "MAX_REPLAY")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[1-9][0-9]*)?")
 _COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES")
 

@@ -102,6 +102,11 @@ class Grant:
         }
         self._attributes = {name: getattr(request, name) for name in keep if hasattr(request, name)}
 
+    @property
+    def name(self) -> str:
+        """Whom this is about, as far as anybody can tell: the user, else the address; empty where not even that."""
+        return f"user {self.user}" if self.user else self.address
+
     def request(self, user: Any, session: Any) -> HttpRequest:
         """Return the request as it would be if the client came now with this ``user`` and ``session``."""
         made = _Again(secure=self._secure)

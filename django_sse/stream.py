@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from django.db import Error as DatabaseFailure
 from django.dispatch import Signal
 
-from django_sse import drain, log, wire
+from django_sse import allowance, drain, log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
@@ -189,7 +189,11 @@ class Stream:
                 return b""
             if self.cursor > hub.ring.head:  # the log was restored while we were connected
                 return self._reset(hub, "ahead")
+            if allowance.replay.is_spent(client := self.grant.name if self.grant else ""):
+                self._ended = True
+                return long_retry()  # it has an id to come back with, so nothing is lost
             page = await hub.replay(self.cursor, self.channels, self._page)
+            allowance.replay.spend(client, page.events)
         except LookupError:
             return self._reset(hub, "expired")
         except DatabaseFailure as error:

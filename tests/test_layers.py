@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
     {"exceptions", "conf"},
-    {"wire", "channels", "cursor", "detach", "readable", "control", "address", "origins"},
+    {"wire", "channels", "cursor", "detach", "readable", "control", "address", "origins", "allowance"},
     {"ring", "models", "grant"},
     {"log", "gate", "recheck"},
     {"sequencer", "brokers", "retention"},

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.db import connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
-__all__ = ["until"]
+__all__ = ["counting", "until"]
 
 
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -16,3 +20,20 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
             if condition():
                 return
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def counting() -> AsyncIterator[list[str]]:
+    """Give a list of the queries that requests of the test client make until the end of the block."""
+    queries: list[str] = []
+
+    def note(execute: Any, sql: str, *args: Any) -> Any:
+        queries.append(sql)
+        return execute(sql, *args)
+
+    wrapper = await sync_to_async(lambda: connection.execute_wrapper(note))()
+    await sync_to_async(wrapper.__enter__)()
+    try:
+        yield queries
+    finally:
+        await sync_to_async(wrapper.__exit__)(None, None, None)
