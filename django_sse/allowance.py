@@ -45,7 +45,7 @@ class Allowance:
 
     def _now(self, client: str) -> float:
         spent, at = self._spent.get(client, (0.0, 0.0))
-        return max(0.0, spent - (self._clock() - at) * settings.MAX_REPLAY / MINUTE)
+        return max(0.0, spent - (self._clock() - at) * (settings.MAX_REPLAY or 0) / MINUTE)
 
 
 replay: Final = Allowance()

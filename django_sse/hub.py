@@ -88,6 +88,8 @@ class Hub:
         self._replay = Gate(REPLAY_THREADS)
         self.started = False
         """Whether the ring stands where the log does: nothing can be told before."""
+        self.warden: Subscriber | None = None
+        """Who closes the streams whose right has ended, while there are any."""
         self._failing = False
         self._generation = 0
         self._task = asyncio.create_task(self._run(), name="django_sse hub")

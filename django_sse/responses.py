@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
@@ -65,8 +65,13 @@ def event_body(body: bytes) -> HttpResponse:
 async def _aencode(source: AsyncIterable[object]) -> AsyncIterator[bytes]:
     # By now the middleware has run: the stream may be open for hours and needs no database connection of the request.
     await sync_to_async(_close_connections)()
-    async for item in source:
-        yield encode_item(item)
+    items = aiter(source)
+    try:
+        async for item in items:
+            yield encode_item(item)
+    finally:  # now, and not when the garbage collector comes: the client that left counts until then
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
 
 
 def _close_connections() -> None:

@@ -148,3 +148,4 @@ async def listen(client: AsyncClient, path: str, *, last_event_id: str | None = 
         yield reader
     finally:
         await pieces.aclose()
+        await response._iterator.aclose()  # Django's wrapper leaves what it wraps to the garbage collector

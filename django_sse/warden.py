@@ -14,8 +14,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from django_sse.conf import settings
 from django_sse.control import CONTROL, Notice
@@ -65,21 +64,18 @@ class Warden:
     """Watches the streams of one hub. Everything happens in the hub's event loop."""
 
     channels = frozenset({CONTROL})
-    _wardens: ClassVar[WeakKeyDictionary[Hub, Warden]] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, hub: Hub, position: int) -> Warden:
         """Return the warden of ``hub``; where there is none, a new one that knows of notices after ``position``."""
-        warden = cls._wardens.get(hub)
-        if warden is None or not warden._streams:
-            warden = cls._wardens[hub] = cls(hub, position)
-        return warden
+        if not isinstance(hub.warden, cls):
+            hub.warden = cls(hub, position)
+        return hub.warden
 
     @classmethod
     def is_full(cls, hub: Hub, user: str | None, address: str) -> bool:
         """Tell whether one more stream of ``user``, or from ``address``, would be refused."""
-        warden = cls._wardens.get(hub)
-        return warden is not None and warden._is_full(user, address)
+        return isinstance(hub.warden, cls) and hub.warden._is_full(user, address)
 
     def __init__(self, hub: Hub, position: int) -> None:
         self._hub = hub
@@ -159,8 +155,7 @@ class Warden:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
-        if self._wardens.get(self._hub) is self:
-            del self._wardens[self._hub]
+        self._hub.warden = None
 
     def _is_full(self, user: str | None, address: str) -> bool:
         per_user, per_address = settings.MAX_STREAMS_PER_USER, settings.MAX_STREAMS_PER_ADDRESS

@@ -19,7 +19,7 @@ from django_sse.hub import Hub
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
 from django_sse.warden import Warden
-from tests.security.waiting import counting, until
+from tests.security.waiting import counting
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -67,8 +67,6 @@ class TestStreams:
             assert told_to_wait(await body(response))
             async with listen(bob, "/fixed/"), listen(AsyncClient(), "/fixed/"), listen(AsyncClient(), "/fixed/"):
                 pass
-        # Django closes a body that a test has left with the next turns of the loop; the package's application at once.
-        await until(lambda: not Warden._wardens)
         async with listen(ann, "/fixed/") as events:
             await asend_event("anything", None, 1)
             assert (await events.next()).json() == 1
@@ -247,5 +245,4 @@ async def test_an_address_that_nobody_knows_is_not_counted(settings: Any) -> Non
     request: Any = AsyncRequestFactory().get("/")
     request.META["REMOTE_ADDR"] = ""
     async with listen(AsyncClient(), "/fixed/"):
-        await until(lambda: Warden._wardens)
         assert not Warden.is_full(Hub.current(), None, client_address(request))

@@ -21,6 +21,7 @@ from django.urls import include, path
 from django_sse import aclose_streams, asend_event, close_streams, log, recheck, views, warden
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.grant import Grant
+from django_sse.hub import Hub
 from django_sse.models import Event, Head
 from django_sse.publish import send_notice
 from django_sse.testing import Parser, capture_events, listen
@@ -55,6 +56,11 @@ async def logged_in(name: str = "ann") -> tuple[User, AsyncClient]:
     client = AsyncClient()
     await client.aforce_login(user)
     return user, client
+
+
+def watching() -> Any:
+    """Return the warden of the running loop."""
+    return Hub.current().warden
 
 
 async def farewell(events: EventReader) -> str:
@@ -132,7 +138,7 @@ class TestCloseStreams:
             for number in range(3):
                 await asend_event("anything", None, number)
             await aclose_streams(user=user)
-            await until(lambda: any(one._notices for one in warden.Warden._wardens.values()))
+            await until(lambda: watching()._notices)
             assert await farewell(events) == "closed"
 
 
@@ -227,8 +233,7 @@ class TestNotices:
         async with listen(AsyncClient(), "/fixed/"):  # so that the notice is there before the stream is
             monkeypatch.setattr(EventStreamView, "_decide", and_then_it_ends)
             response: Any = await client.get("/fixed/")
-            one = next(iter(warden.Warden._wardens.values()))
-            await until(lambda: one._notices)
+            await until(lambda: watching()._notices)
             text = b"".join([piece async for piece in response.streaming_content])
         assert text.endswith(b'event: sse.close\ndata: {"reason": "meanwhile"}\n\n')
         assert b"id:" not in text
@@ -352,7 +357,7 @@ class TestAskingAgain:
         response: Any = await AsyncClient().get("/events/?channel=public.a")
         pieces = aiter(response.streaming_content)
         await anext(pieces)
-        stream = next(iter(next(iter(warden.Warden._wardens.values()))._streams))
+        stream = next(iter(watching()._streams))
         del response
         grant: Any = stream.grant
         seen: set[int] = set()
