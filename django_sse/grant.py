@@ -19,7 +19,7 @@ from django_sse.control import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Grant", "get_user"]
+__all__ = ["Grant", "get_user", "user_fingerprint"]
 
 _FEW: Final = ("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "QUERY_STRING", "CONTENT_TYPE")
 _DROPPED: Final = (
@@ -43,6 +43,11 @@ async def get_user(request: HttpRequest) -> Any:
     if user is not None and not isinstance(user, SimpleLazyObject):
         return user
     return await request.auser() if hasattr(request, "auser") else AnonymousUser()
+
+
+def user_fingerprint(user: Any) -> str:
+    """Return what changes with the password of ``user``."""
+    return fingerprint(user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else "")
 
 
 class Grant:
@@ -88,7 +93,7 @@ class Grant:
         self.by_session = by_session
         """Whether the right hangs on the session; else on the user alone (a ticket, a token, a proxy)."""
         self.auth_hash: str | None = None
-        """What a ticket is bound to: ``get_session_auth_hash()`` of its user."""
+        """What a ticket is bound to: ``user_fingerprint`` when it was signed."""
         self.until: float | None = None
         """When the session behind a ticket ends, in seconds since the epoch."""
         self.address = client_address(request)

@@ -23,6 +23,8 @@ from django.db import connections
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from django_sse.grant import user_fingerprint
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -95,7 +97,7 @@ def _identify(grants: Sequence[Grant]) -> list[_Who | str]:
         elif grant.by_session and data is not None:
             user = _of_session(data, user)
             found.append(user if isinstance(user, str) else _Who(user, session))
-        elif grant.auth_hash and not _is_hash_of(grant.auth_hash, user):
+        elif grant.auth_hash and grant.auth_hash != user_fingerprint(user):
             found.append(EXPIRED)
         elif getattr(user, "is_active", True) or not grant.user:
             found.append(_Who(user, session))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from copy import copy
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
@@ -21,7 +21,7 @@ from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_sse import origins
+from django_sse import origins, tickets
 from django_sse.access import get_authorizer, is_allowed
 from django_sse.address import client_address
 from django_sse.channels import check_channel
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
 
+Decide = Callable[[], Awaitable[frozenset[str]]]
 Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
 
 FORBIDDEN: Final = "You may not read these channels.\n"
@@ -83,38 +84,26 @@ async def event_stream(
 
 async def _open(
     request: HttpRequest,
-    decide: Callable[[], Awaitable[frozenset[str]]],
+    decide: Decide,
     ask: Callable[[HttpRequest], Awaitable[bool]] | None,
     *,
     last: int,
     initial: Initial | None,
+    ticket: str | None = None,
 ) -> HttpResponseBase:
-    """Answer ``request``: what ``decide()`` allows, if it allows anything."""
-    is_asgi = hasattr(request, "scope") and request.method != "HEAD"
-    grant: Grant | None = None
+    """Answer ``request``: with what ``decide()`` allows, if it allows anything."""
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
     try:
-        if is_asgi:
-            if Warden.is_full(Hub.current(), None, client_address(request)):
-                return event_body(long_retry())
-            # Before anybody is asked: a notice that comes after this closes the stream, one before it they know of.
-            position = await Hub.current().position()
-            grant = await Grant.of(request, position, getattr(get_authorizer(), "keep", ()))
-            grant.ask = ask
-            if Warden.is_full(Hub.current(), grant.user, grant.address):
-                return event_body(long_retry())
-        names = await decide()
-        if not names:
-            return _forbidden()
-        if request.method == "HEAD":
-            return event_body(b"")
-        if is_asgi:
-            stream = await Stream.open(names, cursor, last=last)
+        admitted = await _admit(request, decide, ticket)
+        if isinstance(admitted, HttpResponse) or request.method == "HEAD":
+            return admitted if isinstance(admitted, HttpResponse) else event_body(b"")
+        if hasattr(request, "scope"):
+            stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
-            start, frames = await sync_to_async(due)(names, cursor, last=last)
+            start, frames = await sync_to_async(due)(admitted.names, cursor, last=last)
     except (OperationalError, InterfaceError) as error:
         # An error status would end the EventSource for good (9.2.3); after this it comes back.
         logger.warning("A stream could not be opened, the client will ask again: %r", error)
@@ -122,15 +111,52 @@ async def _open(
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
-    if not is_asgi:
+    if not hasattr(request, "scope"):
         return event_body(start.opening(snapshot) + frames)
     stream.snapshot = snapshot
-    stream.grant = grant
-    slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
+    stream.grant = admitted.grant
+    if stream.grant:
+        stream.grant.ask = ask
+    slot: Slot | None = request.scope.get(KEY)
     if slot is None:
         return EventStreamResponse(stream)
     body, headers = slot.offer(stream)
     return EventStreamResponse(body, headers=headers)
+
+
+class _Admitted(NamedTuple):
+    names: frozenset[str]
+    grant: Grant | None
+
+
+async def _admit(request: HttpRequest, decide: Decide, text: str | None) -> _Admitted | HttpResponse:
+    """Let ``request`` in to what ``decide()`` allows, or return the answer that refuses it; the cheapest first."""
+    stays_open = hasattr(request, "scope") and request.method != "HEAD"
+    position = 0
+    if stays_open:
+        if Warden.is_full(Hub.current(), None, client_address(request)):
+            return event_body(long_retry())
+        # Before anybody is asked: a notice that comes after this closes the stream; of one before it, they know.
+        position = await Hub.current().position()
+    ticket = await sync_to_async(tickets.redeem)(text) if text is not None else None
+    if text is not None and ticket is None:
+        return _forbidden()
+    if ticket:
+        ticket.admit(request)
+    if stays_open:
+        user = await get_user(request)
+        if user.is_authenticated and Warden.is_full(Hub.current(), str(user.pk), ""):
+            return event_body(long_retry())
+    names = await decide()
+    if not names or (ticket and not names <= ticket.channels):
+        return _forbidden()
+    if not stays_open:
+        return _Admitted(names, None)
+    # After all were asked: an authoriser that reads a token of its own may have put the token's user on the request.
+    grant = await Grant.of(request, position, getattr(get_authorizer(), "keep", ()))
+    if ticket:
+        ticket.bind(grant)
+    return _Admitted(names, grant)
 
 
 async def _ask(allowed: Allowed, request: HttpRequest) -> bool:
@@ -183,7 +209,12 @@ class EventStreamView(View):
             if self._is_asked():
                 _parse_channels(request.GET.getlist("channel"))  # before anybody is asked
             return await _open(
-                request, partial(self._decide, request), self._again(), last=last, initial=self.get_initial
+                request,
+                partial(self._decide, request),
+                self._again(),
+                last=last,
+                initial=self.get_initial,
+                ticket=tickets.presented(request),
             )
         except ValueError as error:
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)

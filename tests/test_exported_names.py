@@ -35,6 +35,7 @@ PUBLIC = {
     "django_sse.models": ["Event", "Head", "WireTextField"],
     "django_sse.responses": ["EventStreamResponse", "encode_item", "event_body"],
     "django_sse.signals": ["Broadcast", "broadcast", "stream_closed", "stream_opened"],
+    "django_sse.tickets": ["AGE", "Ticket", "asign_ticket", "presented", "redeem", "sign_ticket"],
     "django_sse.testing": ["EventReader", "Parser", "ReceivedEvent", "capture_events", "listen"],
     "django_sse.views": ["EventStreamView", "event_stream"],
     "django_sse.wire": ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "mark", "reset", "retry"],

@@ -14,7 +14,7 @@ LEVELS = [
     {"wire", "channels", "cursor", "detach", "readable", "control", "address", "origins", "allowance"},
     {"ring", "models", "grant"},
     {"log", "gate", "recheck"},
-    {"sequencer", "brokers", "retention"},
+    {"sequencer", "brokers", "retention", "tickets"},
     {"publish", "reader", "hub"},
     {"stream", "drain", "warden", "revocation"},
     {"responses", "access", "views", "asgi", "changelist", "replay"},
