@@ -170,7 +170,7 @@ class TestReference:
         described = {name for row in rows("docs/settings.md", "## Brokers") for name in quoted(row[3])}
         assert described | {"daphne"} == set(extras)
 
-    @pytest.mark.parametrize("name", ["sse_send", "sse_tail"])
+    @pytest.mark.parametrize("name", ["sse_send", "sse_tail", "sse_purge"])
     def test_commands(self, name: str) -> None:
         command = load_command_class("django_sse", name)
         own = [action for action in command.create_parser("manage.py", name)._actions if action.dest != "help"]
