@@ -34,7 +34,7 @@ def frame(event: Event) -> Frame:
     """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
     position = event.position or 0
     if event.channel == CONTROL:  # for the wardens, a line each; no client has this channel
-        return Frame(position, CONTROL, b"%d %s\n" % (position, event.data.encode()))
+        return Frame(position, CONTROL, b"%d %s\n" % (position, b" ".join(event.data.encode().splitlines())))
     try:
         return Frame(position, event.channel, event.encode())
     except InvalidField:

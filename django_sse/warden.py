@@ -202,15 +202,16 @@ class Warden:
         self._ask_soon(self._streams)
 
     def _take(self, line: bytes) -> None:
-        position, _, text = line.partition(b" ")
+        number, _, text = line.partition(b" ")
+        position = int(number)
         try:
             notice = Notice.decode(text.decode())
         except (ValueError, TypeError):
-            logger.error("Row %s of the control channel is no notice, so every stream is asked", position.decode())
+            logger.error("Event %d of the control channel is no notice, so every stream is asked", position)
             notice = Notice("unreadable", ask=True)
         if len(self._notices) == REMEMBERED:
             self._complete_from = self._notices[0].position
-        self._notices.append(_Remembered(int(position), notice))
+        self._notices.append(_Remembered(position, notice))
         streams: Iterable[Watched] = self._streams
         if notice.session:
             streams = self._sessions.get(notice.session, ())

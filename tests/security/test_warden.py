@@ -219,6 +219,18 @@ class TestNotices:
             assert await farewell(events) == "expired"
         assert "is no notice" in caplog.text
 
+    async def test_one_that_cannot_be_read_hides_none(self) -> None:
+        user, client = await logged_in()
+
+        def both() -> None:
+            with transaction.atomic():
+                Event.objects.create(channel=CONTROL, data="nonsense\nof two lines\r7 {}")
+                close_streams(user=user, reason="after")
+
+        async with listen(client, "/fixed/") as events:
+            await sync_to_async(both)()
+            assert await farewell(events) == "after"
+
     async def test_one_that_comes_while_the_stream_is_being_opened_closes_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
