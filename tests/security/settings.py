@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.live.settings import *  # noqa: F403
-from tests.live.settings import CACHES, DJANGO_SSE
+from tests.live.settings import CACHES, DJANGO_SSE, MIDDLEWARE
 
 ROOT_URLCONF = "tests.security.urls"
 if "BROKER_URL" in os.environ:
@@ -15,3 +15,6 @@ if "BROKER_URL" in os.environ:
         "OPTIONS": {"ALIAS": "broker"},
     }
 DJANGO_SSE["AUTHORIZE"] = "tests.security.views.rules"
+if os.environ.get("STRICT_PAGES"):
+    DEBUG = True  # for the static files
+    MIDDLEWARE = ["tests.security.policy.strict", *MIDDLEWARE]

@@ -55,6 +55,13 @@ def log_in(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"user": user.pk, "channels": channels})
 
 
+def boss(request: HttpRequest) -> HttpResponse:
+    """Log in as somebody who may see the admin."""
+    user = User.objects.create_superuser(uuid4().hex)
+    login(request, user, "django.contrib.auth.backends.ModelBackend")
+    return HttpResponse("in")
+
+
 def log_out(request: HttpRequest) -> HttpResponse:
     logout(request)
     return HttpResponse("out")
