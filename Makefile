@@ -6,13 +6,19 @@ PORT ?= 8000
 # A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
 DJANGO ?=
 
-.PHONY: demo test check clean
+.PHONY: demo demo-cluster test bench check guarantees clean
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
+demo-cluster: $(VENV)/.cluster
+	PORT=$(PORT) $(BIN)/python -m demo_project.cluster
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.publish
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .
@@ -21,6 +27,10 @@ check: $(VENV)/.check
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+# Every test that proves a promise, a million deliveries among random kills, and docs/guarantees.md from what came out.
+guarantees: $(VENV)/.test
+	$(BIN)/python -m tests.faults.report $(ARGS)
 
 # Each target installs its dependency group of pyproject.toml.
 $(VENV)/.%: pyproject.toml

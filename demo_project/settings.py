@@ -1,9 +1,10 @@
-"""Settings of the demo: one process, one SQLite file, for this machine alone."""
+"""Settings of the demo, for this machine alone: one process and one SQLite file, or what the environment names."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -52,7 +53,7 @@ TEMPLATES = [
 ROOT_URLCONF = "demo_project.urls"
 ASGI_APPLICATION = "demo_project.asgi.application"
 
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DEMO_DATABASE") or BASE_DIR / "demo.sqlite3",
@@ -64,10 +65,24 @@ DATABASES = {
         },
     }
 }
+# The switches of demo_project.cluster: a server's host or the folder of its socket; an address that redis-py takes.
+if host := os.environ.get("DEMO_POSTGRESQL"):
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": host,
+        "PORT": os.environ.get("PGPORT", ""),
+        "NAME": os.environ.get("PGDATABASE", "postgres"),
+        "USER": os.environ.get("PGUSER", "postgres"),
+        "PASSWORD": os.environ.get("PGPASSWORD", ""),
+    }
+if address := os.environ.get("DEMO_REDIS"):
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": address, "KEY_PREFIX": "demo"}}
+    DJANGO_SSE = {"BROKER": {"BACKEND": "django_sse.brokers.redis.RedisBroker"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = os.environ.get("DEMO_STATIC_ROOT")  # in the cluster nginx serves them
 TIME_ZONE = "UTC"
 USE_TZ = True
 

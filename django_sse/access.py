@@ -151,8 +151,8 @@ def get_authorizer() -> Callable[[HttpRequest, str], object]:
 async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
     """Ask the authoriser for each channel: all or nothing, and nothing but ``True`` is a yes.
 
-    An authoriser that raises has said no; the log says why, without naming the channel. Only ``OperationalError`` and
-    ``InterfaceError`` are raised on: with the database away nobody has said anything.
+    An authoriser that raises has said no; the log says why, without naming the channel. Raises ``OperationalError`` or
+    ``InterfaceError`` where it could not ask its database: that is neither a yes nor a no for good.
     """
     authorizer = get_authorizer()
     # An instance whose __call__ is async is one too, and iscoroutinefunction looks at functions alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,35 @@ def _check_named() -> Iterator[CheckMessage]:
     elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
         hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
         yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
+    yield from _check_processes()
     if not getattr(django_settings, "ASGI_APPLICATION", None):
         yield Warning(
             "ASGI_APPLICATION is not set, so browsers will poll instead of being told at once.",
             hint="Set ASGI_APPLICATION and serve it with daphne or uvicorn. Polling on purpose? Silence this check.",
             id="django_sse.W001",
         )
+
+
+def _check_processes() -> Iterator[CheckMessage]:
+    try:
+        broker = get_broker()
+    except ImproperlyConfigured:
+        return
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if workers.isdecimal() and int(workers) > 1 and not getattr(broker, "crosses_processes", True):
+        yield Warning(
+            f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
+            "next poll, and store=False events reach those of one process alone.",
+            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
+            id="django_sse.W002",
+        )
+    config = conf.settings.BROKER
+    if config["BACKEND"] == "django_sse.brokers.postgres.PostgresBroker":
+        alias = config.get("OPTIONS", {}).get("ALIAS", "default")
+        if django_settings.DATABASES[alias].get("DISABLE_SERVER_SIDE_CURSORS"):
+            yield Warning(
+                f"The database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, so it is probably a pgbouncer with "
+                "pool_mode=transaction. LISTEN hears nothing through that: browsers are told by the poll alone.",
+                hint="Name an alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER'].",
+                id="django_sse.W003",
+            )

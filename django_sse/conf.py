@@ -50,6 +50,8 @@ class Settings:
     """Recent events that each process keeps encoded."""
     HANDLE_SIGNALS: bool = True
     """Whether SIGTERM and SIGINT end the streams of the process, before the server's own handler is called."""
+    DEDICATED_SEQUENCER: bool = False
+    """Whether ``sse_sequencer`` runs: publishers then leave it to that to give their events positions."""
     RETENTION: Mapping[str, Any] = {"MAX_AGE": timedelta(days=7), "MAX_EVENTS": None}
     """What ``sse_trim`` keeps: events up to this age, and at most so many; ``None`` is no bound."""
     MAX_CHANNELS: int = 20
@@ -69,6 +71,7 @@ settings: Final = Settings()
 _POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL")
 _LIMITS: Final = ("MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_ADDRESS", "MAX_REPLAY")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[1-9][0-9]*)?")
+_SWITCHES: Final = ("HANDLE_SIGNALS", "DEDICATED_SEQUENCER")
 _COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES")
 
 
@@ -114,8 +117,8 @@ def errors() -> Iterator[tuple[str, str]]:
         elif key == "BROKER" and not (isinstance(value, dict) and isinstance(value.get("BACKEND"), str)):
             example = '{"BACKEND": "django_sse.brokers.local.LocalBroker"}'
             yield f"DJANGO_SSE['BROKER'] is {value!r}.", f"It must be a dict like {example}."
-        elif key == "HANDLE_SIGNALS" and not isinstance(value, bool):
-            yield f"DJANGO_SSE['HANDLE_SIGNALS'] is {value!r}.", "It must be True or False."
+        elif key in _SWITCHES and not isinstance(value, bool):
+            yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be True or False."
         elif key == "RETENTION" and not _is_retention(value):
             example = '{"MAX_AGE": timedelta(days=7), "MAX_EVENTS": 100_000}, where None is no bound'
             yield f"DJANGO_SSE['RETENTION'] is {value!r}.", f"It must be a dict like {example}."

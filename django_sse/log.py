@@ -29,6 +29,7 @@ __all__ = [
     "reach",
     "rebase",
     "trim",
+    "try_lock",
     "unnumbered",
 ]
 
@@ -41,6 +42,7 @@ class Reach(NamedTuple):
     generation: int = 0
 
 
+_UNNUMBERED: Final = f"SELECT 1 FROM {Event._meta.db_table} WHERE position IS NULL LIMIT 1"
 _REACH: Final = ("floor", "position", "generation")
 
 
@@ -90,8 +92,10 @@ async def aget_head() -> int:
 
 
 def unnumbered() -> bool:
-    """Tell whether committed rows wait for their positions."""
-    return Event.objects.using(settings.DATABASE).filter(position=None).exists()
+    """Tell whether committed rows wait for their positions. Each publisher asks, so without the ORM's 0.2 ms."""
+    with connections[settings.DATABASE].cursor() as cursor:
+        cursor.execute(_UNNUMBERED)
+        return cursor.fetchone() is not None
 
 
 def after(cursor: int, channels: Iterable[str] | None, limit: int, upto: int | None = None) -> list[Event]:
@@ -119,18 +123,30 @@ def lock() -> Reach:
 
     On SQLite a lock is a write; elsewhere ``FOR UPDATE`` writes nothing.
     """
+    found = _locked(wait=True)
+    if found is None:
+        # First use, or a flushed test database: start after whatever the table holds.
+        last = Event.objects.using(settings.DATABASE).aggregate(Max("position"))["position__max"] or 0
+        Head.objects.using(settings.DATABASE).bulk_create([Head(pk=1, position=last)], ignore_conflicts=True)
+        return lock()
+    return found
+
+
+def try_lock() -> Reach | None:
+    """``lock()`` that does not wait: None where somebody else has the lock."""
+    if not connections[settings.DATABASE].features.has_select_for_update_skip_locked:
+        return lock()
+    return _locked(wait=False) or (None if Head.objects.using(settings.DATABASE).exists() else lock())
+
+
+def _locked(*, wait: bool) -> Reach | None:
     rows = Head.objects.using(settings.DATABASE).filter(pk=1)
     if connections[settings.DATABASE].features.has_select_for_update:
-        found = rows.select_for_update().values_list(*_REACH).first()
+        found = rows.select_for_update(skip_locked=not wait).values_list(*_REACH).first()
     else:
         rows.update(position=F("position"))
         found = rows.values_list(*_REACH).first()
-    if found:
-        return Reach(*found)
-    # First use, or a flushed test database: start after whatever the table holds.
-    last = Event.objects.using(settings.DATABASE).aggregate(Max("position"))["position__max"] or 0
-    Head.objects.using(settings.DATABASE).bulk_create([Head(pk=1, position=last)], ignore_conflicts=True)
-    return lock()
+    return Reach(*found) if found else None
 
 
 def trim(*, older_than: timedelta | None = None, keep: int | None = None, batch: int = 1000) -> int:

@@ -24,7 +24,7 @@ from django_sse.conf import settings
 from django_sse.control import CONTROL
 from django_sse.exceptions import InvalidEvent, InvalidField
 from django_sse.models import Event
-from django_sse.sequencer import sequence
+from django_sse.sequencer import joins, number, rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,8 @@ def send_event(
     ``key``: 1 to 200 visible ASCII characters; a second event with the channel's same key is not published.
     ``store=False``: ephemeral: no row, no id, no replay; told to those who are connected.
 
-    Returns the ``Event``, whose ``position`` is set when no transaction was open; ``None`` for an ephemeral one.
+    Returns the ``Event``; ``None`` for an ephemeral one. Its ``position`` is set if it has been given by now: never in
+    a transaction, and without one unless another publisher is just giving positions, to this event too.
     Raises ``InvalidEvent`` or ``InvalidChannel`` (both ``ValueError``) for what cannot be published, and whatever the
     database raises for the insert. The broker never makes it raise or wait.
     """
@@ -217,22 +218,29 @@ class _Batch:
         self.done = False
 
     def deliver(self) -> None:
-        if self.done:
-            return
-        self.done = True
-        try:
-            position = sequence().head
-        except DatabaseFailure:
-            # It is committed, so it will be numbered by the next publisher or by any hub's poll.
-            logger.exception("Committed events could not be numbered yet; they are delivered late")
-        else:
-            get_broker().notify(position)
+        if not self.done:
+            self.done = True
+            _deliver()
+
+
+def _deliver() -> None:
+    """Have what is committed numbered, by us or by whoever is at it, and ring."""
+    try:
+        for numbered in rounds():
+            get_broker().notify(numbered.head)
+    except DatabaseFailure:
+        # It is committed, so it will be numbered by the next publisher or by any hub's poll.
+        logger.exception("Committed events could not be numbered yet; they are delivered late")
 
 
 _batches: WeakKeyDictionary[BaseDatabaseWrapper, _Batch] = WeakKeyDictionary()
 
 
 def _store(events: list[Event], connection: BaseDatabaseWrapper) -> list[Event]:
+    if settings.DEDICATED_SEQUENCER or not (connection.in_atomic_block or connection.get_autocommit()):
+        # Numbered by somebody else: by ``sse_sequencer``, or, as transactions by hand (set_autocommit(False)) have no
+        # on_commit, by a hub's poll.
+        return log.append(events)
     if connection.in_atomic_block:
         rows = log.append(events)
         batch = _batches.get(connection)
@@ -240,17 +248,17 @@ def _store(events: list[Event], connection: BaseDatabaseWrapper) -> list[Event]:
             batch = _batches[connection] = _Batch()
         connection.on_commit(batch.deliver)
         return rows
-    if not connection.get_autocommit():
-        # Transactions by hand (set_autocommit(False)) have no on_commit: a hub's poll numbers the rows.
-        return log.append(events)
     with transaction.atomic(using=settings.DATABASE):
         rows = log.append(events)
-        head, numbered = sequence()
-        if numbered == len(rows) and all(row.key is None for row in rows):
-            positions: Iterable[int | None] = range(head - numbered + 1, head + 1)  # nobody else's rows were waiting
-        else:
-            positions = log.positions(rows)
+        numbered = number() if joins(connection) else None
+    if numbered:
+        get_broker().notify(numbered.head)
+    if numbered is None or log.unnumbered():
+        _deliver()
+    if numbered and numbered.events == len(rows) and all(row.key is None for row in rows):
+        positions: Iterable[int | None] = range(numbered.head - len(rows) + 1, numbered.head + 1)  # nobody else's
+    else:
+        positions = log.positions(rows)
     for row, position in zip(rows, positions, strict=True):
         row.position = position
-    get_broker().notify(head)
     return rows

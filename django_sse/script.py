@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["event_source", "parse_handlers"]
 
 _HANDLER: Final = re.compile(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*", re.ASCII)
-_TAKEN: Final = {"data", "event", "source"}
+_TAKEN: Final = {"data", "event", "source", "RobustEventSource"}
 _ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>\u2028\u2029"}
 
 
@@ -50,24 +50,32 @@ def event_source(
     *,
     text: bool = False,
     nonce: str = "",
+    client: str = "",
 ) -> SafeString:
     """Return the ``<script>`` that opens one EventSource at ``url`` and hands each event's data to its handler.
 
     ``text``: hand the data over as it is, for events sent with ``text=``; otherwise as parsed JSON.
+    ``client``: the address of ``client.js``, to listen with that instead.
     A module: its ``source`` is its own, and it runs when the whole page, with its handlers, is there.
     """
     parameters = urlencode(query)
     address = _literal(f"{url}{'&' if '?' in url else '?'}{parameters}" if parameters else url)
-    lines = [f"const source = new EventSource({address});"]
+    if client:
+        opening = [f"import {{ RobustEventSource }} from {_literal(client)};"]
+        opening.append(f"const source = new RobustEventSource({address});")
+        ending = []  # it tells its state itself
+    else:
+        opening = [f"const source = new EventSource({address});"]
+        ending = ['source.onerror = () => { console.log("Reconnecting..."); };']
+    lines = []
     for event_type, handler in handlers.items():
         call = f"{handler}(event.data);" if text else f"const data = JSON.parse(event.data); {handler}(data);"
         if event_type == MESSAGE:
             lines.append(f"source.onmessage = (event) => {{ {call} }};")
         else:
             lines.append(f"source.addEventListener({_literal(event_type)}, (event) => {{ {call} }});")
-    lines.append('source.onerror = () => { console.log("Reconnecting..."); };')
     # Every argument was made a literal or has matched a pattern.
-    script = mark_safe("\n".join(lines))
+    script = mark_safe("\n".join([*opening, *lines, *ending]))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html('<script type="module"{}>\n{}\n</script>', attribute, script)
 

@@ -1,13 +1,16 @@
 """Give positions to committed events, gaplessly and in commit order.
 
 An auto-increment key is taken at insertion, so it is not commit order, and a reader that asks for "id > last" loses
-the event of a transaction that commits late. Positions are therefore given after commit, under the head's lock, to
-every committed row that has none: whoever gets the lock numbers everybody's. Running it twice does nothing, and a
-process that dies before it is healed by the next run, from any process.
+the event of a transaction that commits late. Positions are therefore given after commit, under a lock, to every
+committed row that has none: whoever gets the lock numbers everybody's. Nobody queues for it. Who finds it taken
+leaves, because its holder looks again once it has let go. So one commit of the database serves all who published
+meanwhile. Running it twice does nothing, and a process that dies before it is healed by the next run, from any process.
 """
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.db import connections, transaction
@@ -17,40 +20,39 @@ from django_sse.conf import settings
 from django_sse.models import Event, Head
 
 if TYPE_CHECKING:
-    from django.db.backends.utils import CursorWrapper
+    from collections.abc import Iterator
 
-__all__ = ["NUMBERING", "Numbered", "sequence"]
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["NUMBERING", "Numbered", "joins", "number", "rounds", "sequence"]
+
+_GATHER: Final = 0.002
+"""Seconds that the second and later rounds hold the lock before they look, so that one numbers for many."""
+_ROUNDS: Final = 10
+"""Rounds in which one publisher numbers what others publish meanwhile, before it leaves that to the next of them."""
 
 _EVENTS: Final = Event._meta.db_table
+_HEAD: Final = Head._meta.db_table
 _WAITING: Final = f"SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {_EVENTS} WHERE position IS NULL"
 _NUMBER: Final = (
     f"UPDATE {_EVENTS} SET position = %s + waiting.place FROM ({_WAITING}) AS waiting WHERE {_EVENTS}.id = waiting.id"
 )
+_TRY: Final = f"SELECT pg_try_advisory_xact_lock('{_HEAD}'::regclass::bigint) AS got"
+_NUMBER_ON_POSTGRESQL: Final = f"""
+WITH mine AS MATERIALIZED ({_TRY}),
+head AS MATERIALIZED (SELECT position FROM {_HEAD} WHERE id = 1 AND (SELECT got FROM mine) FOR UPDATE),
+waiting AS MATERIALIZED (
+    SELECT event.id FROM {_EVENTS} AS event, head WHERE event.position IS NULL ORDER BY event.id FOR UPDATE OF event),
+places AS (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM waiting),
+numbered AS (
+    UPDATE {_EVENTS} AS event SET position = head.position + places.place FROM places, head
+    WHERE event.id = places.id RETURNING event.id),
+moved AS (
+    UPDATE {_HEAD} AS row SET position = head.position + (SELECT COUNT(*) FROM numbered) FROM head
+    WHERE row.id = 1 AND EXISTS (SELECT FROM numbered))
+SELECT (SELECT got FROM mine), (SELECT position FROM head), (SELECT COUNT(*) FROM numbered)
+"""
 _CHUNK: Final = 500
-
-
-def _number(cursor: CursorWrapper, head: int) -> int:
-    cursor.execute(_NUMBER, [head])
-    return int(cursor.rowcount)
-
-
-def _number_on_mysql(cursor: CursorWrapper, head: int) -> int:
-    """An UPDATE of InnoDB waits for the uncommitted rows it meets, so for every transaction that has published and is
-    still open. A plain SELECT does not see them: find the rows first, then update those and no others."""
-    cursor.execute(f"SELECT id FROM {_EVENTS} WHERE position IS NULL ORDER BY id")
-    ids = [row[0] for row in cursor.fetchall()]
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        marks = ", ".join(["%s"] * len(chunk))
-        cursor.execute(
-            f"UPDATE {_EVENTS} SET position = %s + FIELD(id, {marks}) WHERE id IN ({marks})",
-            [head + start, *chunk, *chunk],
-        )
-    return len(ids)
-
-
-NUMBERING: Final = {"postgresql": _number, "sqlite": _number, "mysql": _number_on_mysql}
-"""By ``connection.vendor``: what gives the committed rows their positions after ``head``, and returns how many."""
 
 
 class Numbered(NamedTuple):
@@ -62,18 +64,123 @@ class Numbered(NamedTuple):
     """How many this run gave."""
 
 
-def sequence() -> Numbered:
-    """Number every committed event that has no position.
+def _number(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+    """Where there is one writer at a time, a lock that is waited for is all that is needed."""
+    with transaction.atomic(using=connection.alias, savepoint=False), connection.cursor() as cursor:
+        head = log.lock().head
+        cursor.execute(_NUMBER, [head])
+        return _moved(head, cursor.rowcount)
 
-    Runs in a transaction of its own, or, where the caller has one open, in that. The numbering statement comes after
-    the lock as a statement of its own: under READ COMMITTED it then sees all that was committed before.
+
+def _number_on_postgresql(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+    """One statement. Its snapshot may be older than its lock, so rows that others have numbered since may look as if
+    they waited: FOR UPDATE sees their newest version, and drops them before places are counted.
+
+    The lock is an advisory one: it writes nothing, and trimming does not hold it. It is tried by itself first, so that
+    the long statement is not planned in vain for the many who come while another is at it.
+    """
+    if not gather and joins(connection):
+        return _number_in_one_statement(connection, gather)
+    with _transaction(connection):
+        return _number_in_one_statement(connection, gather)
+
+
+def _number_in_one_statement(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_TRY)
+        if cursor.fetchone() == (False,):
+            return None
+        if gather:
+            time.sleep(gather)  # the lock is held meanwhile: we are in a transaction
+        cursor.execute(_NUMBER_ON_POSTGRESQL)
+        got, head, events = cursor.fetchone()
+    if got and head is None:
+        with transaction.atomic(using=connection.alias, savepoint=False):
+            log.lock()  # makes the head
+        return _number_in_one_statement(connection, gather)
+    return Numbered(head + events, events) if got else None
+
+
+def _number_on_mysql(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+    """An UPDATE of InnoDB waits for the uncommitted rows it meets, so for every transaction that has published and is
+    still open. A plain SELECT does not see them: find the rows first, then update those and no others."""
+    with _transaction(connection), connection.cursor() as cursor:
+        reach = log.try_lock()
+        if reach is None:
+            return None
+        if gather:
+            time.sleep(gather)
+        cursor.execute(f"SELECT id FROM {_EVENTS} WHERE position IS NULL ORDER BY id")
+        ids = [row[0] for row in cursor.fetchall()]
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            marks = ", ".join(["%s"] * len(chunk))
+            cursor.execute(  # by force: a scan of a small table would meet, and wait for, what is not committed
+                f"UPDATE {_EVENTS} FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {marks}) WHERE id IN ({marks})",
+                [reach.head + start, *chunk, *chunk],
+            )
+        return _moved(reach.head, len(ids))
+
+
+@contextmanager
+def _transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """The caller's transaction, or one of our own in which each statement sees what is committed by then."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(using=connection.alias, savepoint=False):
+        if outermost and not joins(connection):
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield
+
+
+def _moved(head: int, events: int) -> Numbered:
+    if events:
+        head += events
+        Head.objects.using(settings.DATABASE).filter(pk=1).update(position=head)
+    return Numbered(head, events)
+
+
+NUMBERING: Final = {"postgresql": _number_on_postgresql, "sqlite": _number, "mysql": _number_on_mysql}
+"""By ``connection.vendor``: what does the work of ``number``."""
+
+
+def joins(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether numbering may join a transaction that has begun: it may where each statement sees what is committed,
+    not where all see what was when the transaction began (REPEATABLE READ, SERIALIZABLE)."""
+    connection.ensure_connection()
+    level = getattr(connection, "isolation_level", "read committed")  # SQLite has none, and one writer
+    return str(getattr(level, "name", level)).replace("_", " ").lower() == "read committed"
+
+
+def number(gather: float = 0) -> Numbered | None:
+    """Number once what is committed and has no position; return None where somebody else is at it just now.
+
+    Runs in a transaction of its own, or, where the caller has one open, in that. ``gather``: the seconds to hold the
+    lock before looking, so that those who publish meanwhile are numbered too.
     """
     connection = connections[settings.DATABASE]
-    with transaction.atomic(using=settings.DATABASE, savepoint=False):
-        head = log.lock().head
-        with connection.cursor() as cursor:
-            events = NUMBERING[connection.vendor](cursor, head)
-        if events:
-            head += events
-            Head.objects.using(settings.DATABASE).filter(pk=1).update(position=head)
-    return Numbered(head, events)
+    return NUMBERING[connection.vendor](connection, gather)
+
+
+def rounds(gather: float = 0) -> Iterator[Numbered]:
+    """Number until nothing waits, and yield what each round did: nothing where somebody else is at it.
+
+    Who came while we were at it has left its rows to us, so we look again after we have let go. After ten rounds they
+    are left to the next publisher, or to a hub's poll.
+    """
+    for _ in range(_ROUNDS):
+        numbered = number(gather)
+        if numbered is None:
+            return
+        yield numbered
+        if not log.unnumbered():
+            return
+        gather = _GATHER
+
+
+def sequence() -> Numbered | None:
+    """Number every committed event that has no position; return None where somebody else is at it."""
+    done = None
+    for numbered in rounds():
+        done = Numbered(numbered.head, numbered.events + (done.events if done else 0))
+    return done

@@ -69,10 +69,14 @@ class Start(NamedTuple):
         """Whether the client's cursor says nothing about the state it knows."""
         return self.fresh or self.reason is not None
 
-    def opening(self, snapshot: bytes = b"") -> bytes:
-        """Return the first bytes: from the first moment the browser holds an id to come back with."""
+    def opening(self, snapshot: bytes = b"", heartbeat: float | None = None) -> bytes:
+        """Return the first bytes: from the first moment the browser holds an id to come back with.
+
+        ``heartbeat``: seconds until the next, for a client that wants to hear them.
+        """
         reset = wire.reset(self.position, self.reason) if self.reason else b""
-        return b"".join([retry(), reset, snapshot, wire.mark(self.position)])
+        mark = wire.mark(self.position) if heartbeat is None else wire.heartbeat(self.position, heartbeat)
+        return b"".join([retry(), reset, snapshot, mark])
 
 
 class Stream:
@@ -91,6 +95,9 @@ class Stream:
         self.grant: Grant | None = None
         """Who opened it, where a right can end: whoever opened the stream may set it."""
         self._farewell = b""
+        self.audible = False
+        """Whether heartbeats are events, each on time whatever else is sent: a page hears only the types it listens
+        for. Whoever opened the stream may set it."""
         self._ephemeral: deque[bytes] = deque(maxlen=EPHEMERAL)
         self._page = FIRST_PAGE
         self._ended = False
@@ -147,9 +154,11 @@ class Stream:
         self._ended = self._ended or drain.is_draining()
         try:
             await stream_opened.asend_robust(type(self), stream=self)
-            yield retry() if self._farewell else self.start.opening(self.snapshot)
+            opening = self.start.opening(self.snapshot, settings.HEARTBEAT if self.audible else None)
+            yield retry() if self._farewell else opening
             while data := await self._due(hub):
-                self._written_at = loop.time()
+                if not self.audible:
+                    self._written_at = loop.time()
                 yield data
             if self._farewell:
                 yield self._farewell
@@ -167,17 +176,18 @@ class Stream:
         while not self._ended:
             if not hub.reaches(self.cursor):
                 data = await self._replay(hub)
-                if data and not self._farewell:
-                    return data
-                continue  # the ring may have moved meanwhile
-            data, self.cursor = hub.ring.after(self.cursor, self.channels)
-            if self._ephemeral:
-                data = b"".join([data, *self._ephemeral])
-                self._ephemeral.clear()
+                if not data or self._farewell:
+                    continue  # the ring may have moved meanwhile
+            else:
+                data, self.cursor = hub.ring.after(self.cursor, self.channels)
+                if self._ephemeral:
+                    data = b"".join([data, *self._ephemeral])
+                    self._ephemeral.clear()
+            if (self.audible or not data) and loop.time() >= self._written_at + settings.HEARTBEAT:
+                self._written_at = loop.time()
+                data += self._heartbeat()
             if data:
                 return data
-            if loop.time() >= self._written_at + settings.HEARTBEAT:
-                return wire.mark(self.cursor)  # moves the browser's cursor, so that a quiet channel never expires
             await self._sleep()  # no await since the ring was asked: no ring of the bell can fall in between
         return b""
 
@@ -204,6 +214,10 @@ class Stream:
         self._page = min(PAGE, 2 * page.events + 1)
         self.cursor = page.cursor
         return page.data
+
+    def _heartbeat(self) -> bytes:
+        """Move the browser's cursor, so that a quiet channel never expires."""
+        return wire.heartbeat(self.cursor, settings.HEARTBEAT) if self.audible else wire.mark(self.cursor)
 
     def _reset(self, hub: Hub, reason: str) -> bytes:
         self.cursor = hub.ring.head

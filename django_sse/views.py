@@ -15,6 +15,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
 from django.utils.decorators import classonlymethod, method_decorator
@@ -97,24 +98,27 @@ async def _open(
     last = last if resumed is None else 0
     try:
         admitted = await _admit(request, decide, ticket)
-        if isinstance(admitted, HttpResponse) or request.method == "HEAD":
-            return admitted if isinstance(admitted, HttpResponse) else event_body(b"")
+    except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
+        return _come_back(error)
+    if isinstance(admitted, HttpResponse):
+        return admitted
+    if request.method == "HEAD":
+        return event_body(b"")
+    try:
         if hasattr(request, "scope"):
             stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
             start, frames = await sync_to_async(due)(admitted.names, cursor, last=last)
-    except (OperationalError, InterfaceError) as error:
-        # An error status would end the EventSource for good (9.2.3); after this it comes back.
-        logger.warning("A stream could not be opened, the client will ask again: %r", error)
-        return event_body(retry())
+    except DatabaseFailure as error:
+        return _come_back(error)
+    audible = request.GET.get("heartbeat") == "event"
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
     if not hasattr(request, "scope"):
-        return event_body(start.opening(snapshot) + frames)
-    stream.snapshot = snapshot
-    stream.grant = admitted.grant
+        return event_body(start.opening(snapshot, 0 if audible else None) + frames)
+    stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
     if stream.grant:
         stream.grant.ask = ask
     slot: Slot | None = request.scope.get(KEY)
@@ -253,6 +257,12 @@ class EventStreamView(View):
 
 def _forbidden() -> HttpResponse:
     return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
+
+
+def _come_back(error: DatabaseFailure) -> HttpResponseBase:
+    """An error status would end the EventSource for good (9.2.3); after this it comes back."""
+    logger.warning("A stream could not be opened, the client will ask again: %r", error)
+    return event_body(retry())
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:

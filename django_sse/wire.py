@@ -23,7 +23,7 @@ from typing import Final
 
 from django_sse.exceptions import InvalidField
 
-__all__ = ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "mark", "reset", "retry"]
+__all__ = ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "heartbeat", "mark", "reset", "retry"]
 
 MESSAGE: Final = "message"
 """The type of an unnamed event: the one that ``onmessage`` receives."""
@@ -57,6 +57,14 @@ def encode(data: str, *, event: str = MESSAGE, id: str | None = None) -> bytes:
 def mark(position: int) -> bytes:
     """Return a block with an id alone: it moves the browser's last event ID and fires no event (9.2.6)."""
     return b"id: %d\n\n" % position
+
+
+def heartbeat(position: int, seconds: float) -> bytes:
+    """Return a mark that a page can hear, and that says after how many seconds the next is due; 0: none will come.
+
+    A script is told nothing of a block without data, so it can neither notice silence nor learn the position by it.
+    """
+    return encode(f"{seconds:g}", event="sse.heartbeat", id=str(position))
 
 
 def retry(milliseconds: int) -> bytes:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -30,6 +30,14 @@ PAUSE: Final = 0.02
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "gunicorn": [
+        "gunicorn",
+        "--preload",
+        "-w4",
+        "-kuvicorn_worker.UvicornWorker",
+        "-b127.0.0.1:0",
+        "tests.faults.preloaded",
+    ],
     "wsgi": ["tests.server"],
 }
 
@@ -105,15 +113,23 @@ class Server:
 
 @contextmanager
 def serve(
-    server: str, settings: str, output: Path, env: Mapping[str, str] = {}, *, tracebacks: bool = False
+    server: str,
+    settings: str,
+    output: Path,
+    env: Mapping[str, str] = {},
+    *,
+    tracebacks: bool = False,
+    port: int = 0,
 ) -> Iterator[Server]:
     """Run ``server`` (daphne, uvicorn or wsgi) until the block ends; its output goes to the file ``output``.
+
+    ``port``: one of the test's own, for daphne and uvicorn; without it the kernel's choice.
 
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *_COMMANDS[server]],
+            [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],
             cwd=ROOT,
             env=environment(settings, env),
             stdin=subprocess.DEVNULL,
@@ -138,7 +154,10 @@ def serve(
         raise
     finally:
         # Not SIGTERM: servers wait for open streams, and some for ever.
-        process.kill()
+        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for one in (process, *workers):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
     assert tracebacks or "Traceback" not in running.log(), f"{server} wrote:\n{running.log()}"
 

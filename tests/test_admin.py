@@ -171,7 +171,7 @@ def test_list_of_an_empty_log(page: Callable[..., str]) -> None:
 
 def test_positions_have_no_thousands_separator(page: Callable[..., str], settings: Any) -> None:
     settings.USE_THOUSAND_SEPARATOR = True
-    Head.objects.create(pk=1, position=1234567)
+    Head.objects.update_or_create(pk=1, defaults={"position": 1234567})
     event = stored()
     assert listed(page()) == ["1234568"]
     html = page(detail(event))

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.db import connection
+from django.db.utils import ConnectionHandler
 
 from django_sse.checks import check_settings
 from django_sse.conf import Settings, settings
+from tests.settings import POSTGRESQL
 
 
 def ids(messages: list[Any]) -> list[str]:
@@ -118,6 +120,32 @@ def test_an_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None:
     settings.ASGI_APPLICATION = None
     assert ids(check_settings()) == ["django_sse.W001"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "backend", "expected"),
+    [
+        ("4", "local.LocalBroker", ["django_sse.W002"]),
+        ("1", "local.LocalBroker", []),
+        ("many", "local.LocalBroker", []),
+        ("4", "redis.RedisBroker", []),
+    ],
+)
+def test_many_workers_want_a_broker_that_crosses_processes(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, workers: str, backend: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    settings.DJANGO_SSE = {"BROKER": {"BACKEND": f"django_sse.brokers.{backend}", "OPTIONS": {"ALIAS": "redis"}}}
+    assert ids(check_settings()) == expected
+
+
+def test_listening_through_a_transaction_pool_is_warned_of(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pooled = {**POSTGRESQL, "DISABLE_SERVER_SIDE_CURSORS": True}
+    monkeypatch.setitem(settings.DATABASES, "pooled", pooled)
+    monkeypatch.setattr("django_sse.brokers.postgres.connections", ConnectionHandler({"default": {}, "pooled": pooled}))
+    broker = {"BACKEND": "django_sse.brokers.postgres.PostgresBroker", "OPTIONS": {"ALIAS": "pooled"}}
+    settings.DJANGO_SSE = {"BROKER": broker}
+    assert ids(check_settings()) == ["django_sse.W003"]
 
 
 def test_the_check_is_registered(settings: Any) -> None:

@@ -38,7 +38,17 @@ PUBLIC = {
     "django_sse.tickets": ["AGE", "Ticket", "asign_ticket", "presented", "redeem", "sign_ticket"],
     "django_sse.testing": ["EventReader", "Parser", "ReceivedEvent", "capture_events", "listen"],
     "django_sse.views": ["EventStreamView", "event_stream"],
-    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "mark", "reset", "retry"],
+    "django_sse.wire": [
+        "MESSAGE",
+        "ServerSentEvent",
+        "close",
+        "comment",
+        "encode",
+        "heartbeat",
+        "mark",
+        "reset",
+        "retry",
+    ],
 }
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
-from django_sse import send_event
+from django_sse import send_event, sequencer
+from django_sse.brokers import get_broker
 from django_sse.models import Event
-from django_sse.sequencer import sequence
+from django_sse.sequencer import number, sequence
+
+if connection.vendor == "postgresql":
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,3 +91,105 @@ def test_a_reader_that_stands_after_the_early_one_gets_the_late_one() -> None:
     after = Event.objects.filter(position__gt=cursor)
     assert [event.data for event in after] == ['"inserted first"']
     assert after[0].pk < early.pk
+
+
+@contextmanager
+def another_at_it() -> Iterator[None]:
+    """Another connection holds what is held while positions are given."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                assert number() is not None
+                held.set()
+                release.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join(30)
+
+
+@several_writers
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_nobody_waits_for_another_who_is_at_it(in_transaction: bool) -> None:
+    send_event("a", None, 0)  # makes the head
+    with another_at_it():
+        with transaction.atomic() if in_transaction else nullcontext():
+            event = send_event("a", None, 1)
+        assert event is not None
+        assert event.position is None
+        assert sequence() is None
+    assert sequence() == (2, 1)
+
+
+@several_writers
+def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, late = sequencer.number, ["came meanwhile"]
+
+    def number_and_let_another_come(gather: float = 0) -> Any:
+        numbered = real(gather)
+        if late:
+            Event.objects.create(channel="a", data=late.pop())
+        return numbered
+
+    monkeypatch.setattr(sequencer, "number", number_and_let_another_come)
+    with transaction.atomic():
+        send_event("a", None, 1)
+    assert sorted(Event.objects.values_list("position", "data")) == [(1, "1"), (2, "came meanwhile")]
+
+
+@several_writers
+@pytest.mark.parametrize("isolation", [None, "repeatable read", "serializable"])
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_many_publishers_leave_no_gap(isolation: str | None, in_transaction: bool, caplog: Any) -> None:
+    send_event("a", None, [6, 0])  # makes the head
+
+    def publish(writer: int) -> None:
+        if isolation:
+            level = isolation
+            if connection.vendor == "postgresql":
+                level = IsolationLevel[isolation.upper().replace(" ", "_")]
+            connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": level}
+        try:
+            for turn in range(40):
+                with transaction.atomic() if in_transaction else nullcontext():
+                    send_event("a", None, [writer, turn])
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=publish, args=(writer,)) for writer in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    sequence()
+    rows = list(Event.objects.order_by("position").values_list("position", "data"))
+    assert [position for position, _ in rows] == list(range(1, 242))
+    for writer in range(6):
+        turns = [turn for who, turn in (json.loads(data) for _, data in rows) if who == writer]
+        assert turns == list(range(40))
+    assert not caplog.records
+
+
+def test_a_dedicated_sequencer_numbers_for_all(settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    settings.DJANGO_SSE = {"DEDICATED_SEQUENCER": True}
+    told: list[int] = []
+    monkeypatch.setattr(get_broker(), "notify", told.append)
+    event = send_event("a", None, 1)
+    with transaction.atomic():
+        send_event("a", None, 2)
+    assert event is not None
+    assert event.position is None
+    assert told == []
+    call_command("sse_sequencer", count=2)
+    assert list(Event.objects.order_by("position").values_list("position", "data")) == [(1, "1"), (2, "2")]
+    assert told == [2]
+    assert "does not cross processes" in capsys.readouterr().err

@@ -150,6 +150,35 @@ class TestSilence:
             await marked(pieces, 0)
         await pieces.aclose()
 
+    async def test_a_page_can_hear_it_if_it_wants(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"HEARTBEAT": 0.05}
+        one = await Stream.open(["quiet"], None)
+        one.audible = True
+        pieces = aiter(one)
+        assert (await anext(pieces)).endswith(b"id: 0\nevent: sse.heartbeat\ndata: 0.05\n\n")
+        await publish(1, 2, 3, channel="busy")
+        async with asyncio.timeout(10):
+            while await anext(pieces) != b"id: 3\nevent: sse.heartbeat\ndata: 0.05\n\n":
+                pass
+        await pieces.aclose()
+
+    async def test_the_audible_is_on_time_however_much_is_sent(self, settings: Any) -> None:
+        """A page that listens for none of those types would think that the connection is dead."""
+        settings.DJANGO_SSE = {"HEARTBEAT": 0.05}
+        one = await Stream.open(["a"], None)
+        one.audible = True
+        pieces = aiter(one)
+        await anext(pieces)
+        async with asyncio.timeout(10):
+            for number in range(1000):
+                await publish(number)
+                piece = await anext(pieces)
+                if piece.count(b"data:") > 1:
+                    break
+        assert piece.startswith(b"id: ")
+        assert piece.endswith(b"event: sse.heartbeat\ndata: 0.05\n\n")
+        await pieces.aclose()
+
 
 class TestLossIsSaid:
     async def test_a_cursor_older_than_the_log(self) -> None:

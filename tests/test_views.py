@@ -341,3 +341,25 @@ class TestLoginRequiredMiddleware:
         await client.aforce_login(await User.objects.acreate_user("ann"))
         async with listen(client, "/fixed/"):
             pass
+
+
+class TestHeartbeats:
+    """``?heartbeat=event``, for a client that watches for silence."""
+
+    async def test_the_client_asks_to_hear_them(self) -> None:
+        await asend_event("orders", None, 1)
+        path = "/fixed/?since=0&heartbeat=event"
+        assert await received(path, 2) == [("sse.heartbeat", "15", "0"), ("message", "1", "1")]
+
+    async def test_after_a_reset_they_stand_where_it_says(self) -> None:
+        await asend_event("orders", None, 1)
+        first, second = await received("/fixed/?since=99&heartbeat=event", 2)
+        assert (first[0], first[2], second) == ("sse.reset", "1", ("sse.heartbeat", "15", "1"))
+
+    async def test_anything_else_is_a_silent_mark(self) -> None:
+        await asend_event("orders", None, 1)
+        assert await received("/fixed/?since=0&heartbeat=15", 1) == [("message", "1", "1")]
+
+    def test_where_the_stream_ends_none_will_follow(self) -> None:
+        body = Client().get("/fixed/?heartbeat=event").content
+        assert b"event: sse.heartbeat\ndata: 0\n\n" in body

@@ -34,8 +34,10 @@ class Part(NamedTuple):
     """What it says."""
 
 
-def examine() -> list[Part]:
-    return [*_database(), _streams(), _disk(), _process()]
+def examine(*, serves: bool = True) -> list[Part]:
+    """``serves``: this process has streams to count; otherwise it only publishes."""
+    streams = [_streams()] if serves else []
+    return [*_database(), *streams, _disk(), _process("Server" if serves else "Publisher")]
 
 
 def disk_percent() -> float:
@@ -69,7 +71,7 @@ def _disk() -> Part:
     )
 
 
-def _process() -> Part:
+def _process(name: str) -> Part:
     process = psutil.Process()
     memory = process.memory_info().rss / MEGABYTE
-    return Part("Server", True, f"{memory:.0f} MB", f"of memory, {process.num_threads()} threads")
+    return Part(name, True, f"{memory:.0f} MB", f"of memory, {process.num_threads()} threads")

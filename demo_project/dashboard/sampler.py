@@ -34,8 +34,10 @@ class Sampler(Thread):
     """Publishes a ``metric`` each period, a ``status`` on change and every so often, an ``alert`` on crossing
     a threshold and on coming back. A daemon: Ctrl-C need not wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, serves: bool = True) -> None:
+        """``serves``: this process also has the streams, so that their number is worth telling."""
         super().__init__(name="demo sampler", daemon=True)
+        self._serves = serves
         self._stop_asked = Event()
         self._told: dict[str, object] = {}
         self._memory = Threshold("memory", "critical", "Memory is {figure} % in use", limit=90, clear_below=87)
@@ -49,7 +51,9 @@ class Sampler(Thread):
         )
 
     def stop(self) -> None:
+        """Publish no more; return when that is so."""
         self._stop_asked.set()
+        self.join()
 
     def run(self) -> None:
         machine.measure()  # the first CPU figure means nothing: it says "since the last call"
@@ -69,7 +73,7 @@ class Sampler(Thread):
         self._look(self._memory, sample.memory)
         self._look(self._load, sample.load)
         self._look(self._disk, health.disk_percent())
-        self._tell_health(health.examine(), due=count % STATUS_EVERY == 0)
+        self._tell_health(health.examine(serves=self._serves), due=count % STATUS_EVERY == 0)
         if count % TRIM_EVERY == 0:
             log.trim(keep=KEEP)
 

@@ -8,6 +8,7 @@ session: a pgbouncer in transaction mode cannot carry it, so name an alias that 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -27,6 +28,11 @@ CHANNEL: Final = "django_sse"
 """Of NOTIFY. It is heard within one database, so sites do not need more."""
 MAX_BYTES: Final = 7999
 """What a NOTIFY may carry."""
+PING: Final = "ping"
+DEAF: Final = (
+    "PostgreSQL takes a NOTIFY, but LISTEN does not hear it. A pgbouncer with pool_mode=transaction does that: name an "
+    "alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER']."
+)
 TIMEOUTS: Final = {"connect_timeout": 3, "tcp_user_timeout": 3000, "keepalives_idle": 5, "keepalives_interval": 1}
 """Seconds, milliseconds, seconds, seconds: a server that has vanished must not hold a thread for a quarter hour."""
 
@@ -48,6 +54,7 @@ class PostgresBroker(NetworkBroker):
             )
         self._wrapper = wrapper  # for its settings alone; a test runner may still rename its database
         self._connection: psycopg.Connection | None = None
+        os.register_at_fork(after_in_child=self._disown)
 
     def validate(self, channel: str, type: str, data: str) -> None:
         size = len(self._encode(channel, type, data).encode())
@@ -68,18 +75,37 @@ class PostgresBroker(NetworkBroker):
                 self._connection = None
             raise
 
+    def _disown(self) -> None:
+        self._connection = None  # the parent's: psycopg leaves it open for the process that made it
+
     async def _messages(self) -> AsyncGenerator[str, None]:
         connection = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
         try:
             await connection.execute(f"LISTEN {CHANNEL}")
-            yield ""
+            for word in await self._first_words(connection):
+                yield word
             while True:
-                async for notification in connection.notifies(timeout=PING_AFTER):
-                    yield notification.payload
+                async for notify in connection.notifies(timeout=PING_AFTER):
+                    if notify.payload != PING:
+                        yield notify.payload
                 async with asyncio.timeout(PING_DEADLINE):
                     await connection.execute("SELECT 1")
         finally:
             await connection.close()
+
+    async def _first_words(self, connection: psycopg.AsyncConnection) -> list[str]:
+        """Hear what another connection notifies; return what else was heard meanwhile. Through a pgbouncer that shares
+        its connections between transactions every query is answered, and nothing is ever heard."""
+        async with asyncio.timeout(PING_DEADLINE):
+            other = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
+            try:
+                await other.execute("SELECT pg_notify(%s, %s)", [CHANNEL, PING])
+            finally:
+                await other.close()
+        heard = [notify.payload async for notify in connection.notifies(timeout=PING_DEADLINE, stop_after=1)]
+        if not heard:
+            raise ConnectionError(DEAF)
+        return ["", *(word for word in heard if word != PING)]
 
     def _parameters(self) -> dict[str, Any]:
         parameters = {**TIMEOUTS, **self._wrapper.get_connection_params()}

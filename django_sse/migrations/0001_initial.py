@@ -3,14 +3,25 @@ from __future__ import annotations
 from typing import Any
 
 import django.db.models.functions.datetime
-from django.db import migrations, models
+from django.db import migrations, models, router
 
 import django_sse.models
 
 
+def holds_the_log(apps: Any, schema_editor: Any) -> bool:
+    return bool(router.allow_migrate_model(schema_editor.connection.alias, apps.get_model("django_sse", "Head")))
+
+
+def make_head(apps: Any, schema_editor: Any) -> None:
+    """Here, so that no two publishers have to make it at once."""
+    if holds_the_log(apps, schema_editor):
+        head = apps.get_model("django_sse", "Head")
+        head.objects.using(schema_editor.connection.alias).create(pk=1)
+
+
 def compare_exactly(apps: Any, schema_editor: Any) -> None:
     """Channels and keys are ASCII and case-sensitive; MySQL's usual collation would hold "A" and "a" for the same."""
-    if schema_editor.connection.vendor != "mysql":
+    if schema_editor.connection.vendor != "mysql" or not holds_the_log(apps, schema_editor):
         return
     schema_editor.execute(
         "ALTER TABLE django_sse_event "
@@ -70,5 +81,6 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("channel", "key"), name="django_sse_channel_key")],
             },
         ),
+        migrations.RunPython(make_head, migrations.RunPython.noop),
         migrations.RunPython(compare_exactly, migrations.RunPython.noop, atomic=False),
     ]

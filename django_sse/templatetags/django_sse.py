@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django import template
+from django.templatetags.static import static
 from django.urls import reverse
 
 from django_sse import log
@@ -30,6 +31,7 @@ def event_source(
     url: str | None = None,
     text: bool = False,
     nonce: str | None = None,
+    robust: bool = False,
 ) -> SafeString:
     """Open one EventSource: ``{% event_source "public.orders" handler="updateUI" %}``.
 
@@ -42,6 +44,7 @@ def event_source(
     ``url``: the address of the stream; without it, that of ``django_sse.urls``.
     ``text``: the data is text, not JSON.
     ``nonce``: that of the page's Content-Security-Policy; without it, the one of Django 6 or django-csp, if any.
+    ``robust``: listen with ``static/django_sse/client.js``, which comes back whatever a proxy answers.
     """
     try:
         names = [check_channel(channel) for channel in channels]
@@ -57,7 +60,14 @@ def event_source(
     if last:
         query.append(("last", last))
     nonce = _read_nonce(nonce) or _page_nonce(context)
-    return render_event_source(url or reverse("django_sse:events"), query, handlers, text=text, nonce=nonce)
+    return render_event_source(
+        url or reverse("django_sse:events"),
+        query,
+        handlers,
+        text=text,
+        nonce=nonce,
+        client=static("django_sse/client.js") if robust else "",
+    )
 
 
 def _page_nonce(context: Context) -> str:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.template import Context, Template, TemplateSyntaxError
 
 from django_sse import send_event
@@ -26,6 +27,26 @@ def test_three_statements() -> None:
         'source.onerror = () => { console.log("Reconnecting..."); };\n'
         "</script>"
     )
+
+
+def test_robust_is_the_same_with_a_client() -> None:
+    html = render('"orders" events="message status:bell.add" handler="updateUI" since=41 robust=True nonce="abc"')
+    assert html == (
+        '<script type="module" nonce="abc">\n'
+        'import { RobustEventSource } from "/static/django_sse/client.js";\n'
+        'const source = new RobustEventSource("/events/?channel=orders&since=41");\n'
+        "source.onmessage = (event) => { const data = JSON.parse(event.data); updateUI(data); };\n"
+        'source.addEventListener("status", (event) => { const data = JSON.parse(event.data); bell.add(data); });\n'
+        "</script>"
+    )
+
+
+def test_the_client_is_where_static_files_are(settings: Any) -> None:
+    settings.STATIC_URL = "https://cdn.example/</script>/"
+    assert 'from "https://cdn.example/\\u003c/script\\u003e/django_sse/client.js"' in render(
+        '"orders" handler="f" robust=True'
+    )
+    assert finders.find("django_sse/client.js")
 
 
 def test_since_is_the_head_when_the_page_is_rendered() -> None:
@@ -84,6 +105,7 @@ def test_the_nonce_is_the_pages(arguments: str, context: dict[str, Any]) -> None
         ('"a" handler="alert(1)"', "not the name of a JavaScript function"),
         ('"a" handler="data"', "the script's own 'data'"),
         ('"a" events="metric:source.close"', "the script's own 'source'"),
+        ('"a" handler="RobustEventSource"', "the script's own 'RobustEventSource'"),
         ('"a" handler="f;g"', "not the name of a JavaScript function"),
         ('"a" handler="a..b"', "not the name of a JavaScript function"),
         ('"a" events="metric:</script>"', "not the name of a JavaScript function"),

@@ -31,4 +31,5 @@ class Command(BaseCommand):
             event = send_event(options["channel"], options["event_type"], key=options["key"], **content)
         except ValueError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Published at position {event.position if event else None}")
+        position = event.position if event else None
+        self.stdout.write(f"Published at position {position}" if position else "Published")

@@ -18,6 +18,8 @@ from demo_project.orders import samples
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
+__all__ = ["HOST", "LOGIN", "Command", "port_of_environment", "prepare", "refuse_taken"]
+
 HOST: Final = "127.0.0.1"
 LOGIN: Final = "admin"
 """Name and password, in one: it opens nothing but a site that only this machine can reach."""
@@ -31,14 +33,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, help="default: the environment's PORT, else 8000")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        port = options["port"] or _port_of_environment()
+        port = options["port"] or port_of_environment()
         if not settings.DEBUG:
             raise CommandError("The demo has an administrator whose password is known: it runs with DEBUG only.")
-        _refuse_taken(port)
-        call_command("migrate", verbosity=0, interactive=False)
-        admin_is_new = _make_admin()
-        samples.fill()
-        self._introduce(port, admin_is_new)
+        refuse_taken(port)
+        self._introduce(port, prepare())
         Sampler().start()
         # Its own greeting would say it all a second time; its errors still go to stderr.
         call_command("runserver", f"{HOST}:{port}", use_reloader=False, stdout=io.StringIO())
@@ -64,14 +63,24 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
-def _port_of_environment() -> int:
+def port_of_environment() -> int:
+    """Return ``PORT``, else 8000; raise ``CommandError`` for what is no port."""
     text = os.environ.get("PORT") or "8000"
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise CommandError(f"PORT={text} is not a port. Choose a number from 1 to 65535.")
     return int(text)
 
 
-def _refuse_taken(port: int) -> None:
+def prepare() -> bool:
+    """Make the tables, an administrator and some orders; return whether the known login is valid."""
+    call_command("migrate", verbosity=0, interactive=False)
+    admin_is_new = _make_admin()
+    samples.fill()
+    return admin_is_new
+
+
+def refuse_taken(port: int) -> None:
+    """Raise ``CommandError`` where ``port`` is not to be had."""
     with socket.socket() as probe:
         # As the server itself does: a port whose last connections are still dying is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
