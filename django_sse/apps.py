@@ -12,7 +12,8 @@ class DjangoSSEConfig(AppConfig):
 
     def ready(self) -> None:
         from django_sse import revocation  # the registry must be ready first
-        from django_sse.checks import check_settings
+        from django_sse.checks import check_deployment, check_settings
 
         checks.register(check_settings)
+        checks.register(check_deployment, deploy=True)
         revocation.connect()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
@@ -19,7 +21,7 @@ from django_sse.sequencer import NUMBERING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_settings"]
+__all__ = ["check_deployment", "check_settings"]
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -49,6 +51,7 @@ def _check_named() -> Iterator[CheckMessage]:
     elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
         hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
         yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
+    yield from _check_versions()
     yield from _check_processes()
     if not getattr(django_settings, "ASGI_APPLICATION", None):
         yield Warning(
@@ -81,3 +84,46 @@ def _check_processes() -> Iterator[CheckMessage]:
                 hint="Name an alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER'].",
                 id="django_sse.W003",
             )
+
+
+FLOORS: Final = {
+    ("django", 5, 2): ("5.2.16", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("django", 6, 0): ("6.0.7", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("daphne",): ("4.2.2", "CVE-2026-44546 (headers forged by odd line ends)"),
+    ("uvicorn",): ("0.11.7", "CVE-2020-7695 (headers forged by line ends in the URL)"),
+}
+"""Package, and series where it has several: the first version without what is named and without what came before."""
+
+
+def _check_versions() -> Iterator[CheckMessage]:
+    for (package, *series), (floor, hole) in FLOORS.items():
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            continue
+        numbers = _numbers(installed)
+        if numbers[: len(series)] == series and numbers < _numbers(floor):
+            yield Warning(
+                f"{package} {installed} has a known hole that concerns event streams: {hole}.",
+                hint=f"Use {package} {floor} or later.",
+                id="django_sse.W004",
+            )
+
+
+def _numbers(text: str) -> list[int]:
+    found = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
+    return [int(number) for number in found[0].split(".")] if found else []
+
+
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """Check what ought to be decided before strangers come: for ``manage.py check --deploy``."""
+    given = getattr(django_settings, "DJANGO_SSE", {})
+    if not isinstance(given, dict) or "AUTHORIZE" in given:
+        return []
+    return [
+        Warning(
+            "DJANGO_SSE['AUTHORIZE'] is not set: everyone may read public.*, a user user.<pk>, nobody anything else.",
+            hint="Name your own rules. Is this what you want? Then set it to 'django_sse.access.authorize'.",
+            id="django_sse.W005",
+        )
+    ]
