@@ -37,6 +37,7 @@ def mark(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     patch_vary_headers(response, ("Origin", "Cookie"))
     if not response.has_header("Cache-Control"):
         response["Cache-Control"] = "no-store, private"
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     origin = request.META.get("HTTP_ORIGIN")
     for allowed in settings.ALLOWED_ORIGINS:
         if origin == allowed:

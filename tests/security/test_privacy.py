@@ -111,7 +111,8 @@ class TestHeaders:
                 if response.streaming:
                     await aiter(response.streaming_content).aclose()
 
-    async def test_no_type_is_guessed(self) -> None:
+    async def test_no_type_is_guessed(self, settings: Any) -> None:
+        settings.MIDDLEWARE = []  # Django's own would say it too
         for address in TestCaches.ANSWERS:
             response: Any = await AsyncClient().get(address)
             assert response["X-Content-Type-Options"] == "nosniff"
@@ -321,6 +322,9 @@ class TestPurge:
         await asend_event("public.a", None, 1)
         async with listen(client, address, last_event_id="0") as events:
             assert (await events.next()).json() == "of-ann"
+            await asend_event(f"user.{user.pk}", None, "of-ann, in the ring")
+            assert (await events.next()).json() == "of-ann, in the ring"
+            assert Hub.current().ring._frames
             await sync_to_async(call_command)("sse_purge", user=str(user.pk), stdout=StringIO())
             hub = Hub.current()
             await until(lambda: not hub.ring._frames)

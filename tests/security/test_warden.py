@@ -211,6 +211,18 @@ class TestNotices:
                 types.append((await events.next()).type)
             assert (await others.next()).type == "sse.reset"
 
+    async def test_where_one_may_have_been_trimmed_everybody_is_asked(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"RING_SIZE": 2, "POLL_INTERVAL": 0.1, "RECHECK": None}
+        user, client = await logged_in()
+        async with listen(client, "/fixed/") as events:
+            for number in range(5):
+                await asend_event("elsewhere", None, number)
+            await sync_to_async(log.trim)(keep=1)
+            await Session.objects.all().adelete()
+            watching()._cursor = 0  # as after a long sleep of the whole process
+            await aclose_streams(user=user.pk + 1)
+            assert await farewell(events) == "expired"
+
     async def test_one_that_cannot_be_read_asks_everybody(self, caplog: pytest.LogCaptureFixture) -> None:
         _, client = await logged_in()
         async with listen(client, "/fixed/") as events:
