@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
-from django_sse.channels import PUBLIC, user_channel
+from django_sse.channels import PUBLIC, is_token_channel, user_channel
 from django_sse.conf import settings
 from django_sse.exceptions import InvalidChannel
 from django_sse.grant import get_user
@@ -39,15 +39,16 @@ _CONVERTERS: Final[dict[str, tuple[str, Callable[[str], object]]]] = {
 
 
 async def authorize(request: HttpRequest, channel: str) -> bool:
-    """The rules of a project that configured none: ``public.*`` is everyone's, ``user.<pk>`` that user's alone."""
+    """The rules of a project that configured none: ``public.*`` is everyone's; ``user.<pk>`` and
+    ``tokens.<pk>.<name>`` are that user's alone."""
     return channel.startswith(PUBLIC) or await own(request, channel)
 
 
 async def own(request: HttpRequest, channel: str, **kwargs: object) -> bool:
-    """A rule: ``user.<pk>`` is that user's, and nobody else's."""
+    """A rule: ``user.<pk>`` and ``tokens.<pk>.<name>`` are that user's, and nobody else's."""
     user = await get_user(request)
     try:
-        return user.is_authenticated and channel == user_channel(user)
+        return user.is_authenticated and (is_token_channel(channel, user) or channel == user_channel(user))
     except InvalidChannel:  # keys with characters that no channel has
         return False
 

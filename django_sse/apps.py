@@ -12,8 +12,9 @@ class DjangoSSEConfig(AppConfig):
 
     def ready(self) -> None:
         from django_sse import revocation  # the registry must be ready first
-        from django_sse.checks import check_deployment, check_settings
+        from django_sse.checks import check_access, check_deployment, check_settings
 
         checks.register(check_settings)
+        checks.register(check_access, deploy=True)
         checks.register(check_deployment, deploy=True)
         revocation.connect()

@@ -10,10 +10,12 @@ from django_sse.exceptions import InvalidChannel
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-__all__ = ["PUBLIC", "check_channel", "user_channel"]
+__all__ = ["PUBLIC", "check_channel", "is_token_channel", "token_channel", "user_channel"]
 
 PUBLIC: Final = "public."
 """The prefix of the channels that everyone may read under the built-in rules."""
+
+_TOKENS: Final = "tokens."
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 
@@ -36,3 +38,20 @@ def user_channel(user: AbstractBaseUser) -> str:
     if user.pk is None:
         raise InvalidChannel("This user has no primary key, so no channel: save it first, or log in.")
     return check_channel(f"user.{user.pk}")
+
+
+def token_channel(user: AbstractBaseUser, name: object) -> str:
+    """Return the channel of a generated text that ``user`` alone may read: ``tokens.<pk>.<name>``.
+
+    Raises ``InvalidChannel`` as ``user_channel``, and for a name with a dot: it could be a part of another user's key.
+    """
+    user_channel(user)
+    if "." in str(name):
+        raise InvalidChannel(f"{name!r:.120} cannot name a text: it has a dot.")
+    return check_channel(f"{_TOKENS}{user.pk}.{name}")
+
+
+def is_token_channel(channel: str, user: AbstractBaseUser) -> bool:
+    """Tell whether ``channel`` is one of ``token_channel(user, …)``."""
+    owner, _, name = channel.removeprefix(_TOKENS).rpartition(".")
+    return channel.startswith(_TOKENS) and user.pk is not None and owner == str(user.pk) and bool(name)

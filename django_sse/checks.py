@@ -12,16 +12,21 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from django_sse import conf
 from django_sse.access import get_authorizer
+from django_sse.asgi import DetachingApplication
 from django_sse.brokers import get_broker
 from django_sse.sequencer import NUMBERING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_deployment", "check_settings"]
+__all__ = ["check_access", "check_deployment", "check_settings"]
+
+DESCRIPTORS: Final = 4096
+"""Below this many open files a site with streams is warned."""
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -61,42 +66,17 @@ def _check_named() -> Iterator[CheckMessage]:
         )
 
 
-def _check_processes() -> Iterator[CheckMessage]:
-    try:
-        broker = get_broker()
-    except ImproperlyConfigured:
-        return
-    workers = os.environ.get("WEB_CONCURRENCY", "")
-    if workers.isdecimal() and int(workers) > 1 and not getattr(broker, "crosses_processes", True):
-        yield Warning(
-            f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
-            "next poll, and store=False events reach those of one process alone.",
-            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
-            id="django_sse.W002",
-        )
-    config = conf.settings.BROKER
-    if config["BACKEND"] == "django_sse.brokers.postgres.PostgresBroker":
-        alias = config.get("OPTIONS", {}).get("ALIAS", "default")
-        if django_settings.DATABASES[alias].get("DISABLE_SERVER_SIDE_CURSORS"):
-            yield Warning(
-                f"The database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, so it is probably a pgbouncer with "
-                "pool_mode=transaction. LISTEN hears nothing through that: browsers are told by the poll alone.",
-                hint="Name an alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER'].",
-                id="django_sse.W003",
-            )
-
-
-FLOORS: Final = {
-    ("django", 5, 2): ("5.2.16", "CVE-2026-48588 (private answers in a shared cache)"),
-    ("django", 6, 0): ("6.0.7", "CVE-2026-48588 (private answers in a shared cache)"),
-    ("daphne",): ("4.2.2", "CVE-2026-44546 (headers forged by odd line ends)"),
-    ("uvicorn",): ("0.11.7", "CVE-2020-7695 (headers forged by line ends in the URL)"),
-}
+FLOORS: Final[tuple[tuple[str, list[int], str, str], ...]] = (
+    ("django", [5, 2], "5.2.16", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("django", [6, 0], "6.0.7", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("daphne", [], "4.2.2", "CVE-2026-44546 (headers forged by odd line ends)"),
+    ("uvicorn", [], "0.11.7", "CVE-2020-7695 (headers forged by line ends in the URL)"),
+)
 """Package, and series where it has several: the first version without what is named and without what came before."""
 
 
 def _check_versions() -> Iterator[CheckMessage]:
-    for (package, *series), (floor, hole) in FLOORS.items():
+    for package, series, floor, hole in FLOORS:
         try:
             installed = version(package)
         except PackageNotFoundError:
@@ -115,15 +95,69 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in found[0].split(".")] if found else []
 
 
-def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """Check what ought to be decided before strangers come: for ``manage.py check --deploy``."""
+def check_access(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Check, for ``check --deploy``, that somebody decided who may read."""
     given = getattr(django_settings, "DJANGO_SSE", {})
-    if not isinstance(given, dict) or "AUTHORIZE" in given:
-        return []
-    return [
-        Warning(
+    if isinstance(given, dict) and "AUTHORIZE" not in given:
+        yield Warning(
             "DJANGO_SSE['AUTHORIZE'] is not set: everyone may read public.*, a user user.<pk>, nobody anything else.",
             hint="Name your own rules. Is this what you want? Then set it to 'django_sse.access.authorize'.",
             id="django_sse.W005",
         )
-    ]
+
+
+def _check_processes() -> Iterator[CheckMessage]:
+    try:
+        broker = get_broker()
+    except ImproperlyConfigured:
+        return
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if workers.isdecimal() and int(workers) > 1 and not getattr(broker, "crosses_processes", True):
+        yield Warning(
+            f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
+            "next poll, and store=False events reach those of one process alone.",
+            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
+            id="django_sse.W006",
+        )
+    config = conf.settings.BROKER
+    if config["BACKEND"] == "django_sse.brokers.postgres.PostgresBroker":
+        alias = config.get("OPTIONS", {}).get("ALIAS", "default")
+        if django_settings.DATABASES[alias].get("DISABLE_SERVER_SIDE_CURSORS"):
+            yield Warning(
+                f"The database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, so it is probably a pgbouncer with "
+                "pool_mode=transaction. LISTEN hears nothing through that: browsers are told by the poll alone.",
+                hint="Name an alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER'].",
+                id="django_sse.W007",
+            )
+
+
+def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Check, for ``check --deploy``, what limits or burdens a site with many streams."""
+    descriptors = _descriptors()
+    if 0 <= descriptors < DESCRIPTORS:
+        yield Warning(
+            f"This shell allows {descriptors} open files. Each open stream is one, so a server that is started "
+            "here holds fewer streams than that, and then accepts no connection at all.",
+            hint=f"Raise it to {DESCRIPTORS} or more: ulimit -n, or LimitNOFILE= of systemd.",
+            id="django_sse.W008",
+        )
+    application = getattr(django_settings, "ASGI_APPLICATION", None)
+    if application:
+        try:
+            import_string(application)
+        except Exception:  # whatever it is, it is not ours to report
+            return
+        if not DetachingApplication.made:
+            yield Warning(
+                f"{application} is not made by django_sse.asgi, so every open stream holds a thread.",
+                hint="In that module: from django_sse.asgi import get_asgi_application, in place of Django's.",
+                id="django_sse.W009",
+            )
+
+
+def _descriptors() -> int:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return -1
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -9,26 +9,35 @@ given an empty body, and the application writes the stream itself once Django ha
 from __future__ import annotations
 
 from contextlib import aclosing
+from contextvars import ContextVar
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
-    from django_sse.stream import Stream
-
-__all__ = ["KEY", "Slot"]
+__all__ = ["KEY", "Body", "Slot", "current_slot"]
 
 KEY: Final = "django_sse"
 """Of the slot in the scope."""
 _HEADER: Final = "X-Django-SSE-Detached"
 
 
+class Body(Protocol):
+    """What can leave its request: the body of a response, and a way to end it."""
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        """The pieces, once."""
+
+    def end(self) -> None:
+        """End after what is being written. Called in the event loop that reads the pieces."""
+
+
 class Slot:
     """The place in one request's scope where its view may leave a stream."""
 
     def __init__(self) -> None:
-        self.stream: Stream | None = None
+        self.stream: Body | None = None
         self.detached = False
         self._token = token_urlsafe(12)
 
@@ -41,13 +50,22 @@ class Slot:
             self.detached = (mark, self._token.encode()) in [(bytes(n).lower(), bytes(v)) for n, v in headers]
         return {**message, "headers": kept}
 
-    def offer(self, stream: Stream) -> tuple[AsyncIterator[bytes], dict[str, str]]:
-        """Leave ``stream`` here; return the body and the headers of a response to carry it past the middleware."""
+    def offer(self, stream: Body) -> tuple[AsyncIterator[bytes], dict[str, str]]:
+        """Leave ``stream`` here; return the body and the headers of a response to carry it past the middleware.
+
+        There is room for one: a second stream of the same request is served by Django.
+        """
+        if self.stream is not None:
+            return aiter(stream), {}
         self.stream = stream
         return self._body(stream), {_HEADER: self._token}
 
-    async def _body(self, stream: Stream) -> AsyncIterator[bytes]:
+    async def _body(self, stream: Body) -> AsyncIterator[bytes]:
         if not self.detached:  # somebody between the application and Django hides the start: serve it here
             async with aclosing(aiter(stream)) as pieces:
                 async for data in pieces:
                     yield data
+
+
+current_slot: ContextVar[Slot | None] = ContextVar("django_sse_slot", default=None)
+"""That of the request that is being answered, for a response, which is made without its request."""

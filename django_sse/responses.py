@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 from django.http import HttpResponse, StreamingHttpResponse
 
-from django_sse import wire
-from django_sse.models import Event
-from django_sse.wire import ServerSentEvent
+from django_sse.detach import current_slot
+from django_sse.encoders import EventEncoder, encode_item
+from django_sse.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["EventStreamResponse", "encode_item", "event_body"]
+__all__ = ["EventStreamResponse", "FrameResponse", "encode_item", "event_body"]
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -31,30 +29,59 @@ HEADERS: Final = {
 """Never ``Connection``: WSGI refuses it, HTTP/2 forbids it, and ASGI servers then send two."""
 
 
-def encode_item(item: object) -> bytes:
-    """Return one item of a source as a frame.
+class FrameResponse(StreamingHttpResponse):
+    """A response of type ``text/event-stream`` whose body are the frames that ``frames`` yields, as they are."""
 
-    bytes are frames already; an ``Event`` or ``ServerSentEvent`` is itself; text is the data of an unnamed event, and
-    any other JSON value is encoded to it. Raises ``ValueError`` or ``TypeError`` for what cannot be sent.
-    """
-    if isinstance(item, bytes):
-        return item
-    if isinstance(item, Event | ServerSentEvent):
-        return item.encode()
-    if not isinstance(item, str):
-        item = json.dumps(item, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return wire.encode(item)
-
-
-class EventStreamResponse(StreamingHttpResponse):
-    """A response of type ``text/event-stream`` whose events are what ``source`` yields, each sent at once.
-
-    ``source``: an iterable of events, dicts or text (see ``encode_item``), async under ASGI, sync under WSGI.
-    """
-
-    def __init__(self, source: AsyncIterable[object] | Iterable[object], **kwargs: Any) -> None:
-        frames = _aencode(source) if isinstance(source, AsyncIterable) else map(encode_item, source)
+    def __init__(self, frames: AsyncIterable[bytes] | Iterable[bytes], **kwargs: Any) -> None:
+        if isinstance(frames, AsyncIterable):
+            frames = _without_connections(frames)
         super().__init__(frames, headers={**HEADERS, **kwargs.pop("headers", {})}, **kwargs)
+
+
+class EventStreamResponse(FrameResponse):
+    """A response whose events are what ``source`` yields, each sent at once; then ``done``.
+
+    ``source``: an iterable, async or sync, of events, dicts or text (see ``encode_item``), under any server. A sync one
+    runs in a thread of its own under ASGI.
+    ``encoder``: what to write instead of our own events, see ``django_sse.encoders``.
+
+    The source is never more than a few items before the socket, and is cancelled when the client leaves. While it
+    thinks, a comment goes out every ``HEARTBEAT`` seconds. If it raises, the log has the traceback and the client gets
+    ``sse.error`` and ``done``.
+
+    Nothing is resumed: a browser's EventSource that is not closed on ``done`` asks again and starts the source again.
+    """
+
+    def __init__(
+        self,
+        source: AsyncIterable[object] | Iterable[object],
+        *,
+        encoder: EventEncoder | None = None,
+        **kwargs: Any,
+    ) -> None:
+        encoder = encoder or EventEncoder()
+        self._source = Source(source, encoder)
+        frames: AsyncIterable[bytes] | Iterable[bytes]
+        headers: dict[str, str] = {}
+        slot = current_slot.get()
+        if slot is not None:
+            frames, headers = slot.offer(self._source)
+        elif isinstance(source, AsyncIterable):
+            frames = self._source
+        else:
+            frames = self._source.frames()
+        super().__init__(frames, headers={**encoder.headers, **kwargs.pop("headers", {}), **headers}, **kwargs)
+
+    def __iter__(self) -> Iterator[bytes]:
+        # Django would collect the whole of an async source first, and the whole of a sync one below.
+        return self._source.frames() if self.is_async else super().__iter__()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for data in super().__aiter__() if self.is_async else _without_connections(self._source):
+                yield data
+        finally:
+            self._source.end()  # now, and not when the generators inside are collected
 
 
 def event_body(body: bytes) -> HttpResponse:
@@ -62,13 +89,13 @@ def event_body(body: bytes) -> HttpResponse:
     return HttpResponse(body, headers=HEADERS)
 
 
-async def _aencode(source: AsyncIterable[object]) -> AsyncIterator[bytes]:
+async def _without_connections(frames: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     # By now the middleware has run: the stream may be open for hours and needs no database connection of the request.
     await sync_to_async(_close_connections)()
-    items = aiter(source)
+    items = aiter(frames)
     try:
-        async for item in items:
-            yield encode_item(item)
+        async for data in items:
+            yield data
     finally:  # now, and not when the garbage collector comes: the client that left counts until then
         if isinstance(items, AsyncGenerator):
             await items.aclose()

@@ -15,8 +15,7 @@ from django_sse import allowance, drain, log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
-from django_sse.reader import PAGE, frame
-from django_sse.sequencer import sequence
+from django_sse.reader import PAGE
 from django_sse.warden import Warden
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from django_sse.cursor import Cursor
     from django_sse.grant import Grant
 
-__all__ = ["Start", "Stream", "due", "long_retry", "retry", "stream_closed", "stream_opened"]
+__all__ = ["Start", "Stream", "long_retry", "retry", "start", "stream_closed", "stream_opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ class Stream:
             return cls(channels, Start(cursor))
         reach = await Hub.current().catch_up()
         before_last = await Hub.current().cursor_before_last(channels, last) if last else None
-        return cls(channels, _start(cursor, reach, before_last))
+        return cls(channels, start(cursor, reach, before_last))
 
     def wake(self) -> None:
         """Look again at what is due. (``hub.Subscriber``)"""
@@ -243,7 +242,8 @@ class Stream:
         self._timer = loop.call_at(min(next_at, self._end_at), self._tick)
 
 
-def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
+def start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
+    """Return where a client at ``cursor`` begins in a log of this ``reach``; not after ``before_last``."""
     reason = judge(cursor, reach.floor, reach.head) if cursor is not None else None
     if reason:
         return Start(reach.head, reason)
@@ -251,18 +251,3 @@ def _start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:
     if before_last is not None:
         position = max(reach.floor, min(position, before_last))
     return Start(position, fresh=cursor is None)
-
-
-def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> tuple[Start, bytes]:
-    """Return where a client at ``cursor`` starts and the frames it is owed now: a stream that ends, for servers that
-    cannot keep one open. At most one page; the browser polls for the next."""
-    if log.unnumbered():
-        sequence()  # where nothing but WSGI runs there is no hub to do it
-    before_last = log.cursor_before_last(channels, last) if last else None
-    reach = log.reach()
-    start = _start(cursor, reach, before_last)
-    rows = log.after(start.position, channels, PAGE, reach.head)
-    if log.reach().floor > start.position:  # trimmed under our hands: judge again
-        return due(channels, cursor, last=last)
-    end = wire.mark(reach.head) if len(rows) < PAGE else b""
-    return start, b"".join([*(frame(row).data for row in rows), end])

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from copy import copy
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
@@ -17,23 +17,22 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
+from django.http import Http404, HttpResponse, HttpResponseBadRequest
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
 from django_sse import origins, tickets
-from django_sse.access import get_authorizer, is_allowed
-from django_sse.address import client_address
+from django_sse.access import is_allowed
+from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY, Slot
-from django_sse.grant import Grant, get_user
-from django_sse.hub import Hub
-from django_sse.responses import EventStreamResponse, encode_item, event_body
-from django_sse.stream import Stream, due, long_retry, retry
-from django_sse.warden import Warden
+from django_sse.grant import get_user
+from django_sse.polling import due, wants_json
+from django_sse.responses import FrameResponse, encode_item, event_body
+from django_sse.stream import Stream, retry
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -47,10 +46,6 @@ Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object
 
 Decide = Callable[[], Awaitable[frozenset[str]]]
 Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
-
-FORBIDDEN: Final = "You may not read these channels.\n"
-"""The same for a channel that is refused and one that does not exist."""
-PLAIN: Final = "text/plain; charset=utf-8"
 
 
 async def event_stream(
@@ -70,11 +65,11 @@ async def event_stream(
     before the first byte and every ``RECHECK`` seconds while the stream is open; only ``True`` allows.
 
     Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
-    browser polls.
+    browser polls. A client that accepts JSON and no event stream gets the same as JSON (``polling.Due.json``).
     """
     names = frozenset(map(check_channel, channels))
     if not origins.is_allowed(request):
-        return origins.mark(request, _forbidden())
+        return origins.mark(request, forbidden())
     ask = partial(_ask, allowed) if allowed else None
 
     async def decide() -> frozenset[str]:
@@ -96,71 +91,38 @@ async def _open(
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
+    stays = hasattr(request, "scope") and request.method != "HEAD" and not wants_json(request)
     try:
-        admitted = await _admit(request, decide, ticket)
+        admitted = await admit(request, decide, stays=stays, ticket=ticket)
     except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
-        return _come_back(error)
+        return _come_back(request, error)
     if isinstance(admitted, HttpResponse):
         return admitted
     if request.method == "HEAD":
         return event_body(b"")
     try:
-        if hasattr(request, "scope"):
+        if stays:
             stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
-            start, frames = await sync_to_async(due)(admitted.names, cursor, last=last)
+            owed = await sync_to_async(due)(admitted.names, cursor, last=last)
+            start = owed.start
     except DatabaseFailure as error:
-        return _come_back(error)
+        return _come_back(request, error)
     audible = request.GET.get("heartbeat") == "event"
     snapshot = b""
     if initial and start.needs_snapshot:
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
-    if not hasattr(request, "scope"):
-        return event_body(start.opening(snapshot, 0 if audible else None) + frames)
+    if not stays:
+        return owed.answer(request, snapshot, event_body, audible=audible)
     stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
     if stream.grant:
         stream.grant.ask = ask
-    slot: Slot | None = request.scope.get(KEY)
+    slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
     if slot is None:
-        return EventStreamResponse(stream)
+        return FrameResponse(stream)
     body, headers = slot.offer(stream)
-    return EventStreamResponse(body, headers=headers)
-
-
-class _Admitted(NamedTuple):
-    names: frozenset[str]
-    grant: Grant | None
-
-
-async def _admit(request: HttpRequest, decide: Decide, text: str | None) -> _Admitted | HttpResponse:
-    """Let ``request`` in to what ``decide()`` allows, or return the answer that refuses it; the cheapest first."""
-    stays_open = hasattr(request, "scope") and request.method != "HEAD"
-    position = 0
-    if stays_open:
-        if Warden.is_full(Hub.current(), None, client_address(request)):
-            return event_body(long_retry())
-        # Before anybody is asked: a notice that comes after this closes the stream; of one before it, they know.
-        position = await Hub.current().position()
-    ticket = await sync_to_async(tickets.redeem)(text) if text is not None else None
-    if text is not None and ticket is None:
-        return _forbidden()
-    if ticket:
-        ticket.admit(request)
-    if stays_open:
-        user = await get_user(request)
-        if user.is_authenticated and Warden.is_full(Hub.current(), str(user.pk), ""):
-            return event_body(long_retry())
-    names = await decide()
-    if not names or (ticket and not names <= ticket.channels):
-        return _forbidden()
-    if not stays_open:
-        return _Admitted(names, None)
-    # After all were asked: an authoriser that reads a token of its own may have put the token's user on the request.
-    grant = await Grant.of(request, position, getattr(get_authorizer(), "keep", ()))
-    if ticket:
-        ticket.bind(grant)
-    return _Admitted(names, grant)
+    return FrameResponse(body, headers=headers)
 
 
 async def _ask(allowed: Allowed, request: HttpRequest) -> bool:
@@ -203,7 +165,7 @@ class EventStreamView(View):
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         if (request.method or "").lower() in self.http_method_names and not origins.is_allowed(request):
-            return origins.mark(request, _forbidden())
+            return origins.mark(request, forbidden())
         response = origins.preflight(request) or await cast("Any", super().dispatch(request, *args, **kwargs))
         return origins.mark(request, response)
 
@@ -255,14 +217,10 @@ class EventStreamView(View):
         return ask
 
 
-def _forbidden() -> HttpResponse:
-    return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
-
-
-def _come_back(error: DatabaseFailure) -> HttpResponseBase:
+def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:
     """An error status would end the EventSource for good (9.2.3); after this it comes back."""
     logger.warning("A stream could not be opened, the client will ask again: %r", error)
-    return event_body(retry())
+    return HttpResponse(status=503, headers={"Retry-After": 5}) if wants_json(request) else event_body(retry())
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:

@@ -25,6 +25,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WITHOUT = ("--disable-back-forward-cache",)
+"""What Playwright would add, but visitors have."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def chromium() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, ignore_default_args=WITHOUT)
         except Error as error:
             if "Executable doesn't exist" not in error.message:
                 raise

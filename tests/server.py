@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from socket import socket
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIServer, make_server
@@ -27,10 +28,11 @@ DEADLINE: Final = 30.0
 """Seconds until a condition that must come true is given up. Nothing is slower than this even on a busy machine."""
 PAUSE: Final = 0.02
 
+_WSGI: Final = ("--log-level=warning", "--worker-tmp-dir=/dev/shm", "django.core.wsgi:get_wsgi_application()")
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
-    "gunicorn": [
+    "gunicorn-preload": [
         "gunicorn",
         "--preload",
         "-w4",
@@ -38,7 +40,12 @@ _COMMANDS: Final = {
         "-b127.0.0.1:0",
         "tests.faults.preloaded",
     ],
+    "granian": ["granian", "--interface=asgi", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "hypercorn": ["hypercorn", "--bind=127.0.0.1:0", "--graceful-timeout=1", "tests.asgi:application"],
     "wsgi": ["tests.server"],
+    "gunicorn-sync": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=sync", *_WSGI],
+    "gthread": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=gthread", "--threads=2", *_WSGI],
+    "runserver": ["django", "runserver", "--noreload", "127.0.0.1:0"],
 }
 
 
@@ -121,12 +128,16 @@ def serve(
     tracebacks: bool = False,
     port: int = 0,
 ) -> Iterator[Server]:
-    """Run ``server`` (daphne, uvicorn or wsgi) until the block ends; its output goes to the file ``output``.
+    """Run ``server`` (a key of ``_COMMANDS``) until the block ends; its output goes to the file ``output``.
 
     ``port``: one of the test's own, for daphne and uvicorn; without it the kernel's choice.
 
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
+    if server == "granian" and not port:  # its worker binds, and takes 0 for a port like any other
+        with socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],
@@ -140,8 +151,11 @@ def serve(
 
     def listens() -> bool:
         assert process.poll() is None, f"{server} ended with {process.returncode}:\n{running.log()}"
-        sockets = psutil.Process(process.pid).net_connections("tcp")
-        listening = [socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN]
+        processes = [psutil.Process(process.pid)]
+        if server == "granian":
+            processes += processes[0].children()
+        sockets = [one for process in processes for one in process.net_connections("tcp")]
+        listening = [one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN]
         running.port = listening[0] if listening else 0
         return bool(listening) and running.answers()
 

@@ -247,12 +247,13 @@ def test_a_page_kept_for_the_back_button(site: Site, front: Front, visit, channe
         tab.listen(robust(channel))
         publish(site, channel, 1)
         tab.calls(1)
-        # As the browser does it: the test's Chromium runs without this cache.
-        tab.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
-        assert tab.value("wire.sources[0].readyState") == 2
+        tab.page.evaluate("() => addEventListener('pageshow', (event) => { globalThis.kept = event.persisted; })")
+        tab.page.goto(f"{tab.origin}/static/django_sse/client.js")
         publish(site, channel, 2)
-        tab.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        tab.page.go_back(wait_until="commit")
         assert numbers(tab, 2) == [1, 2]
+        assert tab.value("kept")
+        assert tab.value("wire.sources.map((source) => source.readyState)") == [2, 1]
 
 
 def test_a_reset_is_told_and_a_page_can_catch_up(site: Site, front: Front, visit, channel: str) -> None:

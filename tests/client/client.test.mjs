@@ -136,15 +136,24 @@ test("after a healthy while the first pause is short again, after a short one it
     tick(pause);
   }
   newest().hear("sse.heartbeat", "15", "42");
+  tick(20_000);
   newest().fail(2);
   tick(7999);
   assert.equal(made.length, 4);
+  tick(1);
+  newest().hear("sse.heartbeat", "15", "42");
+  tick(20_000);
+  newest().fail(0); // what the browser opens again itself is a new connection
+  tick(15_000);
+  newest().fail(2);
+  tick(9999);
+  assert.equal(made.length, 5);
   tick(1);
   newest().hear("sse.heartbeat", "30", "42");
   tick(30_001);
   newest().fail(2);
   tick(1000);
-  assert.equal(made.length, 6);
+  assert.equal(made.length, 7);
 });
 
 test("what is not after the newest is a repeat", () => {
@@ -157,12 +166,17 @@ test("what is not after the newest is a repeat", () => {
   newest().hear("message", "two", "43");
   newest().hear("message", "three", "44");
   assert.deepEqual(heard.map(([data]) => data), ["one", "two", "three"]);
+  newest().hear("message", "two", "43");
+  newest().fail(2);
+  tick(2000);
+  newest().hear("message", "passing, at the position that was asked for", "44");
+  assert.equal(heard.length, 4);
 });
 
 test("positions are compared as numbers of any size", () => {
   open();
-  for (const id of ["9", "10", "9007199254740993", "9007199254740992", "100"]) newest().hear("message", "", id);
-  assert.deepEqual(heard.map(([, id]) => id), ["9", "10", "9007199254740993"]);
+  for (const id of ["9", "10", "9007199254740992", "9007199254740993", "100"]) newest().hear("message", "", id);
+  assert.deepEqual(heard.map(([, id]) => id), ["9", "10", "9007199254740992", "9007199254740993"]);
 });
 
 test("events in passing have no position of their own and are never repeats", () => {
@@ -277,6 +291,17 @@ test("offline is said, disproved by an event, and ended by the network's return"
   tick(1000);
   assert.equal(made.length, 2);
   assert.equal(newest().url.searchParams.get("since"), "43");
+});
+
+test("when the network returns, earlier failures count no more", () => {
+  open();
+  for (const pause of [1000, 2000, 4000]) {
+    newest().fail(2);
+    tick(pause);
+  }
+  fire("online");
+  tick(1000);
+  assert.equal(made.length, 5);
 });
 
 test("a page kept for the back button closes and comes back", () => {

@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and pgbouncer of the tests' own, each on a port of its own: they may be stopped, killed and filled."""
+"""PostgreSQL, Redis and pgbouncer of the tests' own, each on its port: they may be stopped, killed and filled."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -170,7 +171,8 @@ def _main() -> None:
                 note("rollback", events[kept:])
         done += number
         if float(rate):
-            time.sleep(max(0.0, begun + done / float(rate) - time.monotonic()))
+            # Not time.sleep: libfaketime makes nonsense of the absolute time that it sleeps to.
+            select.select([], [], [], max(0.0, begun + done / float(rate) - time.monotonic()))
     os.close(output)
 
 

@@ -37,6 +37,34 @@ PROGRAMS: Final = {
 }
 
 
+INTRODUCTION: Final = """\
+# Guarantees
+
+What this package promises, the tests that prove it, and what they measured. `make guarantees` runs them and writes this
+page; nothing in it is written by hand but the promises themselves.
+"""
+BIG_RUN_INTRODUCTION: Final = """\
+## The big run
+
+Server processes, publisher processes, PostgreSQL and Redis, and one of them after the other is killed at random while
+browsers read and come back with their last event ID. Then the judge compares what was committed with what came.
+"""
+PROMISES_INTRODUCTION: Final = """
+## The promises
+
+The judge is `tests/checker.py`. Its faults are: *lost* (committed, due, and did not come), *phantom* (came, and was
+never committed), *duplicate* (twice on one connection), *inversion* (against the order of commits), *silent gap* (the
+client's id went past it) and *groundless reset*. Every test below `tests/faults` that delivers events ends with that
+judge, and passes with none of them.
+"""
+FIGURES_INTRODUCTION: Final = """
+## The figures of this run
+
+Of the tests below `tests/faults`, from their own clocks and logs. Seconds depend on the machine, which others may have
+used at the same time: the tests assert generous bounds on them. Of what the judge counts as a fault they allow none.
+"""
+
+
 class Result(NamedTuple):
     """All cases of one test function."""
 
@@ -53,54 +81,38 @@ class Result(NamedTuple):
 
 
 def read(path: Path) -> dict[str, Result]:
-    """Return the results by ``file::test`` below tests/."""
+    """Return the results by the name that a promise has for a test."""
     results: dict[str, Result] = defaultdict(lambda: Result({}))
     for line in path.read_text().splitlines():
         one = json.loads(line)
         name, _, case = one["test"].removeprefix("tests/").partition("[")
-        file, *_, function = name.split("::")
-        results[f"{file}::{function}"].cases[case.removesuffix("]")] = (one["outcome"], one["figures"])
+        results[name].cases[case.removesuffix("]")] = (one["outcome"], one["figures"])
     return dict(results)
 
 
 def write(results: dict[str, Result]) -> Iterator[str]:
     """Yield the lines of the page."""
-    yield "# Guarantees"
-    yield ""
-    yield (
-        "What this package promises, the tests that prove it, and what they measured. `make guarantees` runs them and writes"
-    )
-    yield "this page; nothing here is written by hand but the promises themselves."
-    yield ""
+    yield INTRODUCTION
     yield from _machine()
     yield ""
     yield from _big_run(results.get(BIG_RUN))
-    yield ""
-    yield "## The promises"
-    yield ""
-    yield "A client that is *live* has read an id on its present connection. A fault of the judge is one of: "
-    yield "*lost* (committed, due, and did not come), *phantom* (came, and was never committed), *duplicate* (twice on one"
-    yield "connection), *inversion* (against the order of commits), *silent gap* (the client's id went past it) and *groundless reset*."
-    yield "Every test under `tests/faults` and `tests/live` that delivers events ends with that judge, and passes with 0 of each."
-    yield ""
-    yield "| | promise | tests, and their cases in this run | not yet |"
+    yield PROMISES_INTRODUCTION
+    yield "| | promise | tests, and their cases in this run | but |"
     yield "|---|---|---|---|"
     for number, promise in enumerate(PROMISES, 1):
-        tests = "; ".join(f"`{name.partition('::')[2]}` ({results[name]})" for name in promise.tests)
+        tests = "; ".join(f"`{name.rpartition('::')[2]}` ({results[name]})" for name in promise.tests)
         yield f"| {number} | {promise.text} | {tests or '-'} | {promise.but} |"
-    yield ""
-    yield "## The figures of this run"
-    yield ""
-    yield "Of the tests under `tests/faults`, from their own clocks and logs. Seconds depend on the machine; the tests assert"
-    yield "generous bounds only, and the faults of the judge exactly."
-    yield ""
+    yield FIGURES_INTRODUCTION
     for name in sorted(results):
-        file, _, function = name.partition("::")
-        if not file.startswith("faults/"):
-            continue
-        for case, (outcome, figures) in results[name].cases.items():
-            text = as_text({key: value for key, value in figures.items() if not (key in FAULTS and value == 0)})
-            yield f"* `{function}`{f' ({case})' if case else ''}: {'**FAILED** ' if outcome == 'failed' else ''}{text or outcome}"
+        file, _, function = name.rpartition("::")
+        for case, (outcome, figures) in results[name].cases.items() if file.startswith("faults/") else ():
+            text = as_text({key: value for key, value in figures.items() if not (_is_fault(key) and value == 0)})
+            failed = "**FAILED** " if outcome == "failed" else ""
+            yield f"* `{function}`{f' ({case})' if case else ''}: {failed}{text or outcome}"
+
+
+def _is_fault(key: str) -> bool:
+    return key.rpartition(": ")[2] in FAULTS
 
 
 def _machine() -> Iterator[str]:
@@ -123,11 +135,7 @@ def _machine() -> Iterator[str]:
 
 
 def _big_run(result: Result | None) -> Iterator[str]:
-    yield "## The big run"
-    yield ""
-    yield "Server processes, publisher processes, PostgreSQL and Redis, with one thing after the other killed at random while"
-    yield "browsers read and come back with their last event ID. Then the judge compares what was committed with what came."
-    yield ""
+    yield BIG_RUN_INTRODUCTION
     if result is None:
         yield "It was not part of this run."
         return

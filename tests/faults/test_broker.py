@@ -1,4 +1,4 @@
-"""Brokers that are down at the start, for long, again and again, under pressure, or behind a pool that cannot carry them."""
+"""Brokers that are down at the start, for long, or again and again; under pressure; behind a pool."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_sixty_flaps(sites, figures):
 
 @pytest.mark.long
 def test_many_publishers_at_once(database, start, book, browsers, figures, tmp_path):
-    """Transactions that NOTIFY commit one after the other in PostgreSQL. Ours do not: the ringer tells what many did."""
+    """Transactions that NOTIFY commit one after the other. Ours do not: the ringer tells what many did."""
     processes, seconds = 8, 5.0
     rates = {}
     with ExitStack() as stack:

@@ -66,7 +66,7 @@ def test_gunicorn_that_loads_the_project_before_it_forks(
     streams = 40
     env = {**redis_server.env}
     with (
-        start("gunicorn", database, env=env, tracebacks=False, **BROKERS[broker]) as server,
+        start("gunicorn-preload", database, env=env, tracebacks=False, **BROKERS[broker]) as server,
         publisher(
             {**database.env, **redis_server.env, "LIVE_SSE": json.dumps(BROKERS[broker])},
             tmp_path / "log",

@@ -1,4 +1,4 @@
-"""Transactions that fail, stay open, or lose their process at the worst moment; tables that somebody else has locked."""
+"""Transactions that fail, stay open, or lose their process at the worst moment; tables that are locked."""
 
 from __future__ import annotations
 

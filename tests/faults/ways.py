@@ -1,4 +1,4 @@
-"""Every way in which a transaction with an event may end, tried in a process of its own: ``python -m tests.faults.ways``.
+"""Every way in which a transaction with an event may end: ``python -m tests.faults.ways``.
 
 Prints one line for each: its name, the event's text, and whether it was committed.
 """

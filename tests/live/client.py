@@ -43,6 +43,7 @@ class Client:
         *,
         name: str = "client",
         path: str = "/events/",
+        query: str = "",
         by: str = "Last-Event-ID",
         headers: Mapping[str, str] = {},
     ) -> None:
@@ -58,7 +59,7 @@ class Client:
         """The connection ended before the body did."""
         self._rest = b""
         self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
-        query = "&".join(f"channel={channel}" for channel in sorted(self.log.channels))
+        query = "&".join(filter(None, [query, *(f"channel={channel}" for channel in sorted(self.log.channels))]))
         header = ""
         if last is not None and by == "since":
             query += f"&since={last}"
@@ -140,10 +141,11 @@ class Client:
             for chunk in self._chunks():
                 self._body(chunk)
         else:
-            length = int(dict(self.headers)["content-length"])
+            length = int(dict(self.headers).get("content-length", -1))  # without one, the body ends as the connection
             self._body(self._rest)
             self._rest = b""
-            self.ended = len(self.body) == length
+            self.ended = len(self.body) == length or (length == -1 and not data)
+            self.cut = self.cut and not self.ended
 
     def _chunks(self) -> Iterator[bytes]:
         while True:

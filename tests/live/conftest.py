@@ -71,10 +71,11 @@ def start(tmp_path: Path) -> Start:
         *,
         env: dict[str, str] | None = None,
         tracebacks: bool = False,
+        port: int = 0,
         **sse: Any,
     ) -> AbstractContextManager[Server]:
         env = {**database.env, "LIVE_SSE": json.dumps(sse), **(env or {})}
-        return serve(server, SETTINGS, tmp_path / f"server-{next(count)}.log", env, tracebacks=tracebacks)
+        return serve(server, SETTINGS, tmp_path / f"server-{next(count)}.log", env, tracebacks=tracebacks, port=port)
 
     return start
 

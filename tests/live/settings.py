@@ -11,6 +11,8 @@ from tests.settings import DATABASES, INSTALLED_APPS
 if os.environ["DATABASE"] == "sqlite":
     DATABASES["default"]["NAME"] = os.environ["LIVE_SQLITE"]
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.live"]
+if os.environ.get("PLAIN_RUNSERVER"):
+    INSTALLED_APPS.remove("daphne")
 ROOT_URLCONF = "tests.live.urls"
 DJANGO_SSE = {"AUTHORIZE": "tests.live.views.authorize", **json.loads(os.environ.get("LIVE_SSE", "{}"))}
 # Without DEBUG Django mails what went wrong in a view. Here it must be seen in the server's output.
@@ -19,4 +21,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"django_sse.connection": {"level": "INFO"}},
 }

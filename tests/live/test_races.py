@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 
 from django_sse import log, send_events
 from django_sse.hub import Hub
-from django_sse.stream import Stream, due
+from django_sse.stream import Stream
 from tests.checker import Connection, Parser, Publication, judge
 from tests.live.client import arrival
 from tests.server import DEADLINE
@@ -22,10 +22,6 @@ def publish(count: int) -> list[Publication]:
     return [Publication("a", event.data, "committed", position=event.position) for event in events]
 
 
-def trims() -> list[tuple[int, int]]:
-    return [(0, log.reach().floor)]
-
-
 async def read(stream: Stream, connection: Connection, upto: int) -> None:
     """Write down what ``stream`` sends until its id is ``upto``."""
     parser = Parser()
@@ -36,31 +32,6 @@ async def read(stream: Stream, connection: Connection, upto: int) -> None:
                 if block.id:
                     connection.arrivals.append(arrival(block))
         await body.aclose()
-
-
-@pytest.fixture
-def trim_before_rows(monkeypatch):
-    """Trim everything, once, after the reach of the log was read and before its rows are."""
-    after = log.after
-    left = [1]
-
-    def trimmed_after(*args):
-        while left:
-            left.pop()
-            log.trim(keep=0)
-        return after(*args)
-
-    return lambda: monkeypatch.setattr(log, "after", trimmed_after)
-
-
-def test_a_trim_while_a_poll_is_answered_is_not_a_silent_gap(trim_before_rows):
-    start = log.reach().head
-    made = publish(3)
-    trim_before_rows()
-    begins, frames = due(["a"], start)
-    polled = Connection("client", frozenset({"a"}), start)
-    polled.arrivals += [arrival(b) for b in Parser().feed(begins.opening() + frames) if b.id]
-    assert judge(made, [polled], trims()) == []
 
 
 async def test_an_event_that_comes_during_an_empty_replay_does_not_wait_for_the_heartbeat(monkeypatch, settings):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import ExitStack
 
 import pytest
 
 from tests.checker import Parser
-from tests.live.client import arrival
+from tests.live.client import Client, arrival
 from tests.live.publisher import publisher
 
 PAGE = 200
 
 
-@pytest.fixture
-def wsgi(database, start):
-    with start("wsgi", database) as running:
+@pytest.fixture(params=["wsgi"])
+def wsgi(request, database, start):
+    with start(request.param, database, env={"PLAIN_RUNSERVER": "yes"}) as running:
         yield running
+
+
+ON_EVERY_SERVER = pytest.mark.parametrize("wsgi", ["wsgi", "gunicorn-sync", "gthread", "runserver"], indirect=True)
 
 
 def ask(server, query: str, last: int | None = None):
@@ -26,6 +31,7 @@ def ask(server, query: str, last: int | None = None):
     return status, headers, [arrival(block) for block in parser.feed(body) if block.id], parser, body
 
 
+@ON_EVERY_SERVER
 def test_the_url_answers_what_is_due_and_ends(wsgi, database, book):
     status, headers, arrivals, parser, body = ask(wsgi, "channel=public.a")
     assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
@@ -38,6 +44,45 @@ def test_the_url_answers_what_is_due_and_ends(wsgi, database, book):
     assert int(after.id) == database.head()
     _, _, arrivals, _, _ = ask(wsgi, "channel=public.a", int(after.id))
     assert [one.uuid for one in arrivals if one.uuid] == []
+
+
+@ON_EVERY_SERVER
+def test_no_client_holds_a_worker(wsgi, book):
+    """More of them than there are workers and threads, and each is answered at once though nothing is due."""
+    texts = book.post(wsgi, "atomic", ["public.a"])
+    with ExitStack() as stack:
+        clients = [Client(wsgi, ["public.a"], last) for last in (0, 10**6, 0, 10**6, 0)]
+        for client in clients:
+            stack.callback(client.leave)
+        for client in clients:
+            client.until(lambda client=client: client.ended or client.cut, "the answer ends")
+        assert [set(texts) <= set(client.texts) for client in clients] == [True, False, True, False, True]
+
+
+@ON_EVERY_SERVER
+def test_a_producer_streams_there_too(wsgi):
+    """It does hold its worker: an answer that is generated has to be sent by somebody."""
+    client = Client(wsgi, [], path="/generate/", query="count=2&pause=1")
+    client.until(lambda: b"data: 0 " in client.body, "the first item")
+    assert b"data: 1 " not in client.body
+    client.until(lambda: b"event: done" in client.body, "the end")
+    client.leave()
+
+
+def test_json(wsgi, database, book):
+    texts = book.post(wsgi, "atomic", ["public.a"] * 250)
+    cursor, seen = 0, []
+    while True:
+        path = f"/events/?channel=public.a&since={cursor}"
+        status, headers, body = wsgi.request("GET", path, headers={"Accept": "application/json"})
+        answer = json.loads(body)
+        assert (status, headers["content-type"], answer["reset"]) == (200, "application/json", None)
+        seen += [event["data"] for event in answer["events"]]
+        cursor = answer["cursor"]
+        if not answer["more"]:
+            break
+    assert seen[-250:] == texts
+    assert cursor == database.head()
 
 
 def test_polling_goes_through_a_long_log_in_pages(wsgi, database, book):

@@ -10,5 +10,7 @@ urlpatterns = [
     path("fixed/", EventStreamView.as_view(channels=["public.fixed"])),
     path("publish/async/", views.publish_async),
     path("publish/<str:how>/", views.publish),
+    path("generate/", views.generate),
+    path("generate/production/", views.production),
     path("trim/<int:keep>/", views.trim),
 ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 
 from django_sse import asend_events, log, send_event, send_events
+from django_sse.responses import EventStreamResponse
 from tests.shop.models import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from django.http import HttpRequest
 
@@ -96,3 +99,45 @@ async def publish_async(request: HttpRequest) -> HttpResponse:
 
 def trim(request: HttpRequest, keep: int) -> HttpResponse:
     return HttpResponse(str(log.trim(keep=keep)))
+
+
+class Production:
+    """What the last producer of ``generate`` did."""
+
+    made = 0
+    made_at = 0.0
+    ended_at = 0.0
+
+
+async def generate(request: HttpRequest) -> EventStreamResponse:
+    """``?count=``, ``?pause=`` seconds before each item, ``?bytes=`` of each, ``?sync``."""
+    count, size = int(request.GET.get("count", 3)), int(request.GET.get("bytes", 1))
+    pause = float(request.GET.get("pause", 0))
+    Production.made, Production.made_at, Production.ended_at = 0, 0.0, 0.0
+
+    def made(number: int) -> str:
+        Production.made = number + 1
+        Production.made_at = Production.made_at or time.monotonic()
+        return f"{number} {time.monotonic()} " + "x" * size
+
+    async def items() -> AsyncIterator[str]:
+        try:
+            for number in range(count):
+                await asyncio.sleep(pause)
+                yield made(number)
+        finally:
+            Production.ended_at = time.monotonic()
+
+    def sync_items() -> Iterator[str]:
+        try:
+            for number in range(count):
+                time.sleep(pause)
+                yield made(number)
+        finally:
+            Production.ended_at = time.monotonic()
+
+    return EventStreamResponse(sync_items() if "sync" in request.GET else items())
+
+
+def production(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({name: getattr(Production, name) for name in ("made", "made_at", "ended_at")})

@@ -61,7 +61,7 @@ export class RobustEventSource extends EventTarget {
       this.#failures = 0;
       this.#again();
     }, { signal });
-    // A page with an open connection is not kept for the back button.
+    // Some browsers do not keep a page with an open connection for the back button, others cut it.
     addEventListener("pagehide", () => {
       clearTimeout(this.#retry);
       this.#source.close();

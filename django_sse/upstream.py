@@ -1,0 +1,136 @@
+"""Tokens from a service that speaks OpenAI's chat completions, for ``EventStreamResponse`` or ``stream_tokens``.
+
+Needs httpx (``pip install "django-sse-feed[upstream]"``)::
+
+    tokens = openai_tokens([{"role": "user", "content": question}], base_url="https://api.openai.com/v1", api_key=key,
+                           model="gpt-4o-mini")
+    await stream_tokens(channel, tokens)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django_sse.exceptions import SSEError
+from django_sse.parser import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Mapping
+
+    import httpx
+
+    from django_sse.parser import ReceivedEvent
+
+__all__ = ["Patience", "UpstreamError", "openai_tokens"]
+
+_DONE: Final = "[DONE]"
+_SHOWN: Final = 500
+"""Characters of a refusal that the error quotes."""
+
+
+class UpstreamError(SSEError):
+    """The service refused, fell silent, or ended before its end. ``status`` is its HTTP status, if it had one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a service may take: to be connected, until its first token, and from each token to the next.
+
+    What it sends to keep the connection alive is no token.
+    """
+
+    connect: float = 10
+    first: float = 120
+    next: float = 30
+
+
+async def openai_tokens(
+    messages: Iterable[Mapping[str, Any]],
+    *,
+    base_url: str,
+    model: str,
+    api_key: str = "",
+    patience: Patience | None = None,
+    client: httpx.AsyncClient | None = None,
+    **parameters: Any,
+) -> AsyncGenerator[str, None]:
+    """Yield the text of the first choice as it comes. Closed early, it hangs up, and the service stops.
+
+    ``base_url``: with its ``/v1``. ``parameters``: the rest of the request's body, such as ``temperature``.
+    ``client``: an ``httpx.AsyncClient`` of one's own, which stays open.
+    Raises ``UpstreamError``; its text names no key.
+    """
+    import httpx
+
+    patience = patience or Patience()
+    body = {"model": model, "messages": list(messages), "stream": True, **parameters}
+    headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+    # How long a token may take is measured below; a read of any bytes has no deadline of its own.
+    timeout = httpx.Timeout(None, connect=patience.connect)
+    own = client or httpx.AsyncClient()
+    try:
+        async with (
+            own.stream(
+                "POST", f"{base_url.rstrip('/')}/chat/completions", json=body, headers=headers, timeout=timeout
+            ) as response,
+            aclosing(_tokens(response, patience)) as tokens,
+        ):
+            async for token in tokens:
+                yield token
+    except httpx.HTTPError as error:
+        raise UpstreamError(f"The service cannot be reached, or hung up: {error!r}") from error
+    finally:
+        if client is None:
+            await own.aclose()
+
+
+async def _tokens(response: httpx.Response, patience: Patience) -> AsyncGenerator[str, None]:
+    if response.status_code != 200:
+        said = (await response.aread()).decode(errors="replace")[:_SHOWN]
+        raise UpstreamError(f"The service answered {response.status_code}: {said}", response.status_code)
+    kind = response.headers.get("Content-Type", "")
+    if not kind.startswith("text/event-stream"):
+        raise UpstreamError(f"The service does not stream: its answer is {kind!r}, not an event stream.", 200)
+    loop = asyncio.get_running_loop()
+    parser, pieces = Parser(), response.aiter_bytes()
+    deadline, what = loop.time() + patience.first, "its first token"
+    finished = False
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                data = await anext(pieces, None)
+        except TimeoutError:
+            raise UpstreamError(f"The service fell silent: {what} did not come.", 200) from None
+        if data is None:
+            if finished:  # some say why they finish, and not that they have
+                return
+            raise UpstreamError("The service ended before its end: neither [DONE] nor a finish_reason came.", 200)
+        for event in parser.feed(data):
+            if event.data == _DONE:
+                return
+            text, finishes = _read(event)
+            finished = finished or finishes
+            if text:
+                yield text
+                deadline, what = loop.time() + patience.next, "the next token"
+
+
+def _read(event: ReceivedEvent) -> tuple[str, bool]:
+    """Return the text of a chunk, and whether it is the last with any."""
+    try:
+        chunk = json.loads(event.data)
+        if chunk.get("error"):
+            raise UpstreamError(f"The service failed: {json.dumps(chunk['error'])[:_SHOWN]}", 200)
+        choices = [choice for choice in chunk.get("choices") or () if not choice.get("index")]
+        text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+        return text, any(choice.get("finish_reason") for choice in choices)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UpstreamError(f"The service sent what is no chunk: {event.data[:_SHOWN]!r}", 200) from error

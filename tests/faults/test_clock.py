@@ -1,0 +1,112 @@
+"""Web processes whose clocks are wrong, and jump: order, retention and heartbeats do not look at them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ledger import late, percentile
+from tests.faults.publisher import publisher
+from tests.live.database import SETTINGS
+from tests.server import ROOT, environment
+from tests.services import missing
+
+CHANNELS = ["public.a", "public.b"]
+
+
+@pytest.fixture
+def wrong_clock(tmp_path):
+    """``wrong_clock("name", "+1h")``: the environment of a process with that clock, and a function to set it again."""
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        missing("This test needs libfaketime (Debian's package faketime).")
+
+    def wrong_clock(name: str, offset: str):
+        file = tmp_path / f"clock-{name}"
+        file.write_text(offset)
+        env = {
+            "LD_PRELOAD": str(libraries[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            # A clock that is set does not move the monotonic one.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+        def set_clock(offset: str) -> None:
+            """At once: a process that reads half a file has no time at all."""
+            half = file.with_suffix(".new")
+            half.write_text(offset)
+            half.replace(file)
+
+        return env, set_clock
+
+    return wrong_clock
+
+
+def test_clocks_that_disagree_and_jump(database, start, book, browsers, figures, tmp_path, wrong_clock):
+    early, set_early = wrong_clock("early", "-1h")
+    ahead, set_ahead = wrong_clock("ahead", "+1h")
+    sse = {"HEARTBEAT": 1, "RING_SIZE": 50}
+    with (
+        start("uvicorn", database, env=early, **sse) as one,
+        start("uvicorn", database, env=ahead, **sse) as other,
+        publisher({**database.env, **ahead}, tmp_path / "ahead", CHANNELS, rate=15, shapes="mixed") as first,
+        publisher({**database.env, **early}, tmp_path / "early", CHANNELS, rate=15, shapes="mixed") as second,
+    ):
+        crowd = browsers([one.port, other.port], 10, CHANNELS)
+        quiet = browsers([one.port, other.port], 10, ["public.quiet"])
+        for offset in ("+0", "-1h", "+1h", "-2h"):  # back and forth, as in the nights when the clocks change
+            before = [len(browser.connections[-1].arrivals) for browser in quiet.browsers]
+            time.sleep(3)
+            beats = [
+                len(browser.connections[-1].arrivals) - count
+                for browser, count in zip(quiet.browsers, before, strict=True)
+            ]
+            assert min(beats) >= 2, "the heart has stopped"
+            set_early(offset)
+            set_ahead(offset)
+            crowd.drop()
+            crowd.all_live()
+        first.stop()
+        second.stop()
+        book.add(first, second)
+        crowd.reach(book.say_goodbye(one, CHANNELS, database))
+        ends = [end for browser in quiet.browsers for end in browser.ends]
+        verdict = book.verdict(database, crowd, quiet)
+    assert not ends, f"a jump of the clock has ended streams: {ends}"
+    assert percentile(late(book.publications, crowd.logs), 0.5) < 5
+    figures(jumps=4, **verdict)
+
+
+def test_retention_goes_by_the_clock_of_the_database(database, start, book, figures, wrong_clock):
+    """A web server that is a year ahead trims nothing that is young."""
+    env, _ = wrong_clock("year", "+365d")
+    with start("uvicorn", database) as server:
+        texts = book.post(server, "batch", CHANNELS * 10)
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "sse_trim"],
+            cwd=ROOT,
+            env=environment(SETTINGS, {**database.env, **env}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == "Trimmed 0 events\n", done.stderr
+        assert len(database.positions()) == len(texts)
+        database.manage("sse_trim")
+    told = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time())"],
+        env={**environment(SETTINGS, env)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert float(told.stdout) > time.time() + 300 * 86400, "the clock was not wrong"
+    figures(events=len(texts), trimmed=0)

@@ -1,0 +1,126 @@
+"""Settings of Django that change how connections, requests, times and users are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from tests.faults.backing import OwnDatabase
+from tests.live.client import Client, connect
+from tests.server import ROOT, environment
+
+SETTINGS = "tests.faults.settings"
+HOURS = "Asia/Kathmandu"
+"""A time zone that is no whole number of hours from any other."""
+CASES = {
+    "ATOMIC_REQUESTS": {"DATABASES": {"default": {"ATOMIC_REQUESTS": True}}},
+    "CONN_MAX_AGE": {"DATABASES": {"default": {"CONN_MAX_AGE": 60}}},
+    "CONN_MAX_AGE for ever": {"DATABASES": {"default": {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}},
+    "a pool": {"DATABASES": {"default": {"OPTIONS": {"pool": {"min_size": 1, "max_size": 8}}}}},
+    "server-side binding": {"DATABASES": {"default": {"OPTIONS": {"server_side_binding": True}}}},
+    "serializable": {"DATABASES": {"default": {"OPTIONS": {"isolation_level": 4}}}},
+    "USE_TZ": {"USE_TZ": False, "TIME_ZONE": HOURS},
+    "TIME_ZONE": {"TIME_ZONE": HOURS},
+    "a log of its own": {
+        "DATABASES": {"log": {}},
+        "DATABASE_ROUTERS": ["tests.faults.accounts.router.Router"],
+        "sse": {"DATABASE": "log"},
+    },
+    "users with UUIDs": {"INSTALLED_APPS": ["tests.faults.accounts"], "AUTH_USER_MODEL": "accounts.User", "sse": {}},
+}
+LOGIN = """
+import django
+django.setup()
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+user = get_user_model().objects.create_user("somebody")
+session = import_module(settings.SESSION_ENGINE).SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.create()
+from django_sse.channels import user_channel
+print(user_channel(user), session.session_key)
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_works(postgresql, start, book, figures, name):
+    given = dict(CASES[name])
+    sse = {"RING_SIZE": 5, "POLL_INTERVAL": 0.2, **given.pop("sse", {})}
+    with closing(postgresql.connect("postgres")) as connection:
+        database, log = f"configured_{os.getpid()}", f"configured_log_{os.getpid()}"
+        for one in (database, log):
+            connection.execute(f"DROP DATABASE IF EXISTS {one} WITH (FORCE)")
+            connection.execute(f"CREATE DATABASE {one}")
+    if "log" in given.get("DATABASES", {}):
+        given["DATABASES"]["log"]["NAME"] = log
+    main = OwnDatabase(postgresql, database)
+    events = OwnDatabase(postgresql, log) if "log" in given.get("DATABASES", {}) else main
+    env = {**main.env, "FAULTS_SETTINGS": json.dumps(given), "LIVE_SSE": json.dumps(sse)}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment(SETTINGS, env),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("-m", "django", "check", "--fail-level=ERROR")
+    run("-m", "django", "migrate", "--run-syncdb", "--verbosity=0")
+    if events is not main:
+        run("-m", "django", "migrate", "--database=log", "--verbosity=0")
+    settings = {"DJANGO_SETTINGS_MODULE": SETTINGS, "FAULTS_SETTINGS": json.dumps(given)}
+    with start("uvicorn", main, env=settings, **sse) as one, start("uvicorn", main, env=settings, **sse) as other:
+        with connect(one, ["public.a", "orders"]) as first:
+            # Django itself refuses async views under ATOMIC_REQUESTS, but for those that say that they need none.
+            for how in ("each", "batch", "atomic", "thread", *(() if name == "ATOMIC_REQUESTS" else ("async",))):
+                texts = book.post(one, how, ["public.a"] * 3)
+                texts += book.post(other, how, ["public.a"] * 7)
+                first.has(*texts)
+            for how, kept in (("rolled-back", 0), ("savepoint", 1)):
+                # A transaction of one database says nothing about another: there it is autocommit.
+                book.post(one, how, ["public.a"] * 3, kept=kept if events is main else 3)
+            if events is main:
+                first.has(*book.post(other, "signal", ["orders"] * 2))
+            first.has(*book.post(other, "each", ["public.a"])).settle()
+        with connect(other, ["public.a", "orders"], first.log.arrivals[0].id) as replayed:
+            replayed.has(*first.texts).settle()
+        verdict = book.verdict(events, first, replayed)
+    assert run("-m", "django", "sse_trim") == "Trimmed 0 events\n", "what was just published is a week old"
+    figures(**verdict)
+
+
+def test_a_user_with_a_uuid_reads_the_channel_of_that_user(postgresql, start, book):
+    name = f"users_{os.getpid()}"
+    with closing(postgresql.connect("postgres")) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    database = OwnDatabase(postgresql, name)
+    given = {key: value for key, value in CASES["users with UUIDs"].items() if key != "sse"}
+    settings = {"DJANGO_SETTINGS_MODULE": SETTINGS, "FAULTS_SETTINGS": json.dumps(given)}
+    sse = {"AUTHORIZE": "django_sse.access.authorize"}
+    env = environment(SETTINGS, {**database.env, **settings, "LIVE_SSE": json.dumps(sse)})
+    command = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"]
+    subprocess.run(command, cwd=ROOT, env=env, timeout=100, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", LOGIN], cwd=ROOT, env=env, timeout=100, check=True, capture_output=True
+    )
+    channel, session = said.stdout.decode().split()
+    with start("uvicorn", database, env=settings, **sse) as server:
+        client = Client(server, [channel], headers={"Cookie": f"sessionid={session}"}).opened()
+        client.has(*book.post(server, "each", [channel])).settle().leave()
+        assert server.request("GET", f"/events/?channel={channel}")[0] == 403, "a stranger"
+        book.verdict(database, client)

@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth import get_user_model
+from django.db import OperationalError
+from django.test import AsyncClient
+
+from django_sse import asend_event, log, send_event, tokens
+from django_sse.access import authorize
+from django_sse.channels import token_channel
+from django_sse.compaction import apply
+from django_sse.exceptions import InvalidChannel
+from django_sse.models import Event
+from django_sse.testing import listen
+from django_sse.tokens import astop_tokens, atokens_since, stop_tokens, stream_tokens, token_stream, tokens_since
+from django_sse.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+CHANNEL = "public.answer"
+LONG = 3600.0
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def rows(channel: str = CHANNEL, after: int = 0) -> list[tuple[str, Any]]:
+    return [(event.type, json.loads(event.data)) for event in log.after(after, [channel], 100_000)]
+
+
+arows = sync_to_async(rows)
+
+
+def read(events: list[tuple[str, Any]], text: str = "") -> str:
+    """What a page makes of ``events``: its three lines, in Python."""
+    for event_type, data in events:
+        if event_type in ("token", "done"):
+            text = apply(text, data)
+    return text
+
+
+async def until(condition: Any) -> Any:
+    async with asyncio.timeout(10):
+        while not (answer := await condition()):  # noqa: ASYNC110 - the log has no Event
+            await asyncio.sleep(0.005)
+        return answer
+
+
+async def test_a_text_ends_as_one_event() -> None:
+    async with token_stream(CHANNEL) as stream:
+        for token in ("Hel", "lo ", "wörld \N{ROCKET}"):
+            await stream.send(token)
+        assert stream.reason is None
+    assert (stream.text, stream.reason) == ("Hello wörld \N{ROCKET}", "end")
+    assert await arows() == [("done", {"at": 0, "text": "Hello wörld \N{ROCKET}", "reason": "end"})]
+
+
+async def test_the_first_token_goes_out_at_once_and_the_rest_together() -> None:
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("first")
+        assert await until(arows) == [("token", {"at": 0, "text": "first"})]
+        for _ in range(1000):
+            await stream.send("x")
+        await until(lambda: sync_to_async(lambda: len(read(rows())) == 1005)())
+        assert len(await arows()) <= 4
+
+
+async def test_the_offset_counts_as_javascript_does() -> None:
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("\N{ROCKET}")
+        await until(arows)
+        await stream.send("!")
+        assert (await until(lambda: sync_to_async(lambda: rows()[1:])()))[0] == ("token", {"at": 2, "text": "!"})
+
+
+async def test_the_halves_of_a_character_are_joined() -> None:
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("a\ud83d")
+        await until(arows)
+        await stream.send("\ude80b\udc00c\ud83d")
+    assert await arows() == [("done", {"at": 0, "text": "a\N{ROCKET}b\ufffdc\ufffd", "reason": "end"})]
+
+
+async def test_half_of_a_character_at_the_end_does_not_break_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "compact", lambda *args: 0)
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("a\ud83d")
+    assert read(await arows()) == "a\ufffd"
+
+
+async def test_a_large_token_is_published_in_parts(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
+    monkeypatch.setattr(tokens, "compact", lambda *args: 0)
+    text = 'é"\n\N{ROCKET}' * 500
+    await stream_tokens(CHANNEL, [text])
+    assert read(await arows()) == text
+    assert await sync_to_async(lambda: max(len(event.data.encode()) for event in Event.objects.all()))() <= 300
+
+
+async def test_a_very_long_text_stays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse.compaction.LONGEST", 1000)
+    await stream_tokens(CHANNEL, ["x" * 2000])
+    assert read(await arows()) == "x" * 2000
+    assert (await arows())[-1] == ("done", {"at": 2000, "text": "", "reason": "end"})
+
+
+async def model(*steps: str | float | Exception) -> AsyncIterator[str]:
+    for step in steps:
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, str):
+            yield step
+        else:
+            await asyncio.sleep(step)
+
+
+async def test_all_tokens_of_an_iterator() -> None:
+    stream = await stream_tokens(CHANNEL, model("a", 0.01, "b"))
+    assert (stream.text, stream.reason) == ("ab", "end")
+    assert read(await arows()) == "ab"
+
+
+def test_from_sync_code() -> None:
+    def words() -> Iterator[str]:
+        for word in ("a", "b"):
+            assert log.get_head() >= 0  # in a thread of its own, with a connection of its own
+            yield word
+
+    assert async_to_sync(stream_tokens)(CHANNEL, words()).text == "ab"
+    assert read(rows()) == "ab"
+
+
+async def test_a_failure_is_stored_and_raised() -> None:
+    with pytest.raises(ValueError, match="secret"):
+        await stream_tokens(CHANNEL, model("a", ValueError("secret")))
+    assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
+
+
+async def test_a_cancelled_producer_ends_its_text() -> None:
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a", LONG)))
+    await until(arows)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
+
+
+async def test_stop_ends_a_producer_that_thinks() -> None:
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a", LONG)))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    await astop_tokens(CHANNEL)
+    async with asyncio.timeout(10):
+        stream = await task
+    assert (stream.text, stream.reason) == ("a", "stopped")
+    assert await arows() == [("done", {"at": 0, "text": "a", "reason": "stopped"})]
+
+
+async def test_stop_leaves_the_block_and_the_code_goes_on() -> None:
+    went_on = False
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("a")
+        await astop_tokens(CHANNEL)
+        await asyncio.sleep(LONG)
+        went_on = True
+    assert not went_on
+    assert stream.reason == "stopped"
+    await asyncio.sleep(0)  # the task was not left half cancelled
+
+
+async def test_stop_is_of_one_channel() -> None:
+    other = asyncio.create_task(stream_tokens("public.other", model("b", LONG)))
+    await until(lambda: sync_to_async(rows)("public.other"))
+    await asyncio.gather(stream_tokens(CHANNEL, model("a", LONG)), astop_tokens(CHANNEL))
+    assert not other.done()
+    other.cancel()
+    await asyncio.wait({other})
+
+
+def test_stop_before_the_beginning_and_after_the_end() -> None:
+    stop_tokens(CHANNEL)
+    assert async_to_sync(stream_tokens)(CHANNEL, model(LONG)).reason == "stopped"
+    stop_tokens(CHANNEL)
+    assert [kind for kind, _ in rows()] == ["done"]
+    assert async_to_sync(stream_tokens)(CHANNEL, model("again", 0.6)).reason == "end"
+
+
+async def test_a_sync_producer_is_stopped_after_its_item() -> None:
+    closed = asyncio.Event()
+
+    def words() -> Iterator[str]:
+        try:
+            while True:
+                yield "a"
+                time.sleep(0.01)
+        finally:
+            closed.set()
+
+    task = asyncio.create_task(stream_tokens(CHANNEL, words()))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    async with asyncio.timeout(10):
+        assert (await task).reason == "stopped"
+        await closed.wait()
+
+
+async def test_a_text_that_begins_anew_replaces_what_was_there() -> None:
+    """A producer was killed, and its task is run again."""
+    await asend_event(CHANNEL, "token", {"at": 0, "text": "Half of a sen"})
+    await asend_event(CHANNEL, "token", {"at": 13, "text": "tence"})
+    before = await arows()
+    position = await sync_to_async(log.get_head)()
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("Other")
+        await until(lambda: sync_to_async(rows)(CHANNEL, position))
+        assert read(await arows()) == "Other"
+    assert len(await arows()) == 1
+    assert read(await sync_to_async(rows)(CHANNEL, position), read(before)) == "Other"
+
+
+async def test_other_events_and_earlier_texts_of_the_channel_stay() -> None:
+    await asend_event(CHANNEL, "notification", 1)
+    await stream_tokens(CHANNEL, ["one"])
+    await asend_event("public.other", "token", {"at": 0, "text": "x"})
+    await stream_tokens(CHANNEL, ["two"])
+    assert [kind for kind, _ in await arows()] == ["notification", "done", "done"]
+    assert len(await sync_to_async(rows)("public.other")) == 1
+
+
+def test_a_reader_anywhere_loses_nothing_when_the_pieces_go() -> None:
+    """Each reader has what it read up to some position, and goes on with what the log has now."""
+    send_event(CHANNEL, "note", 0)
+    words = [random.choice(["a ", "wörd ", "\N{ROCKET}", "\n"]) for _ in range(300)]
+
+    async def produce() -> list[tuple[int, list[tuple[str, Any]]]]:
+        seen = []
+        async with token_stream(CHANNEL) as stream:
+            for number, word in enumerate(words):
+                await stream.send(word)
+                if number % 10 == 0:
+                    await asyncio.sleep(0.02)
+                    position = await sync_to_async(log.get_head)()
+                    seen.append((position, list(await arows())))
+        return seen
+
+    seen = async_to_sync(produce)()
+    text = "".join(words)
+    assert len({position for position, _ in seen}) > 5
+    assert len(rows()) == 2
+    for position, events in seen:
+        assert read(rows(CHANNEL, position), read(events)) == text
+    assert read(rows()) == text
+
+
+async def test_the_database_may_fail_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "PAUSE", 0.01)
+    failures = iter([True, True, False, True])
+    publish = send_event.__globals__["send_events"]
+
+    def flaky(items: Any) -> Any:
+        events = publish(items)  # what is worst: it was written, and nobody knows
+        if next(failures, False):
+            raise OperationalError("gone")
+        return events
+
+    monkeypatch.setattr("django_sse.writer.send_events", flaky)
+    stream = await stream_tokens(CHANNEL, model("a", 0.1, "b", 0.1, "c"))
+    assert stream.reason == "end"
+    assert next(failures, None) is None
+    assert read(await arows()) == "abc"
+
+
+async def test_a_database_that_stays_away_ends_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "PAUSE", 0.01)
+    monkeypatch.setattr(tokens, "PATIENCE", 0.05)
+
+    def broken(items: Any) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("django_sse.writer.send_events", broken)
+    with pytest.raises(OperationalError, match="gone"):
+        await stream_tokens(CHANNEL, model(*["x" * 1000, 0.02] * 1000))
+
+
+async def test_many_texts_share_their_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = send_event.__globals__["send_events"]
+    sizes: list[int] = []
+
+    def counting(items: Any) -> Any:
+        sizes.append(len(items))
+        return publish(items)
+
+    monkeypatch.setattr("django_sse.writer.send_events", counting)
+    await asyncio.gather(*(stream_tokens(f"public.{n}", model(*["x", 0.01] * 20)) for n in range(30)))
+    for n in range(30):
+        assert read(await sync_to_async(rows)(f"public.{n}")) == "x" * 20
+    assert max(sizes) >= 10
+
+
+async def test_the_last_producer_takes_the_writer_with_it() -> None:
+    await stream_tokens(CHANNEL, ["a"])
+    assert asyncio.get_running_loop() not in Writer._writers
+    with pytest.raises(InvalidChannel):
+        token_stream("not a channel")
+    with pytest.raises(RuntimeError, match="within the block"):
+        await token_stream(CHANNEL).send("a")
+
+
+async def test_a_page_begins_where_the_text_does() -> None:
+    await asend_event("public.other", None, 1)
+    assert await atokens_since(CHANNEL) == 1
+    await asend_event(CHANNEL, "token", {"at": 0, "text": "a"})
+    await asend_event(CHANNEL, "token", {"at": 1, "text": "b"})
+    assert await atokens_since(CHANNEL) == 1
+    await stream_tokens(CHANNEL, ["new"])
+    since = await sync_to_async(tokens_since)(CHANNEL)
+    assert since == 4
+    async with listen(AsyncClient(), f"/events/?channel={CHANNEL}&since={since}") as stream:
+        assert (await stream.next()).json() == {"at": 0, "text": "new", "reason": "end"}
+
+
+async def test_a_reader_follows_while_it_grows() -> None:
+    async with listen(AsyncClient(), f"/events/?channel={CHANNEL}&since=0") as reader:
+        task = asyncio.create_task(stream_tokens(CHANNEL, model(*["word ", 0.06] * 10)))
+        text, kinds = "", []
+        while not kinds or kinds[-1] != "done":
+            event = await reader.next()
+            kinds.append(event.type)
+            text = apply(text, event.json())
+        assert text == "word " * 10
+        assert kinds.count("token") >= 3
+        await task
+
+
+class TestOwner:
+    async def test_a_token_channel_is_its_users_alone(self, rf: Any) -> None:
+        users = [await get_user_model().objects.acreate(username=name) for name in ("ann", "bob")]
+        channel = token_channel(users[0], "42")
+        assert channel == f"tokens.{users[0].pk}.42"
+
+        async def may(user: Any, channel: str) -> bool:
+            async def auser() -> Any:
+                return user
+
+            request = rf.get("/")
+            request.auser = auser
+            return await authorize(request, channel)
+
+        assert await may(users[0], channel)
+        assert not await may(users[1], channel)
+        for name in (
+            f"tokens.{users[0].pk}",
+            f"tokens.{users[0].pk}.",
+            f"tokens..{users[0].pk}",
+            "tokens.",
+            "tokens.None.1",
+        ):
+            assert not await may(users[0], name), name
+
+    def test_a_key_with_a_dot_is_not_another_users(self) -> None:
+        from django_sse.channels import is_token_channel
+
+        class User:
+            def __init__(self, pk: str | None) -> None:
+                self.pk = pk
+
+        short: Any = User("ann")
+        long: Any = User("ann.smith")
+        nobody: Any = User(None)
+        assert is_token_channel(token_channel(long, 1), long)
+        assert not is_token_channel(token_channel(long, 1), short)
+        assert not is_token_channel(token_channel(short, "smith"), long)
+        assert not is_token_channel("tokens.None.1", nobody)
+        with pytest.raises(InvalidChannel, match="dot"):
+            token_channel(short, "smith.1")
+        with pytest.raises(InvalidChannel, match="primary key"):
+            token_channel(nobody, "1")
