@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django_sse import log, wire
 from django_sse.changelist import ChannelFilter, EventChangeList, KeyPaginator, TypeFilter, search
 from django_sse.conf import settings
+from django_sse.control import CONTROL
 from django_sse.cursor import parse
 from django_sse.exceptions import InvalidField
 from django_sse.models import Event
@@ -113,7 +114,8 @@ class EventAdmin(_ModelAdmin):
         if obj is not None:
             given = request.GET.dict()
             kept = [(name, value) for name, value in given.items() if name not in ReplayForm.base_fields]
-            form = ReplayForm(_where(obj) | given)
+            is_notice = obj.channel == CONTROL and not given  # no client has that channel
+            form = ReplayForm(None if is_notice else _where(obj) | given)
             context |= {"wire": _wire(obj), "replay_form": form, "replay_kept": kept}
             if form.is_valid():
                 context["replay"] = replay(parse(form.cleaned_data["at"]), form.cleaned_data["channels"])
@@ -158,6 +160,8 @@ def _local(time: datetime) -> datetime:
 
 
 def _wire(event: Event) -> Wire:
+    if event.channel == CONTROL:
+        return Wire("", gettext("It tells the servers whose streams to close. No client is sent it."))
     if event.position is None:
         return Wire("", gettext("It has no position yet, so no client was sent it. The next event or poll numbers it."))
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings as django_settings
@@ -21,7 +23,7 @@ from django_sse.sequencer import NUMBERING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_deployment", "check_settings"]
+__all__ = ["check_access", "check_deployment", "check_settings"]
 
 DESCRIPTORS: Final = 4096
 """Below this many open files a site with streams is warned."""
@@ -54,12 +56,53 @@ def _check_named() -> Iterator[CheckMessage]:
     elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
         hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
         yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
+    yield from _check_versions()
     yield from _check_processes()
     if not getattr(django_settings, "ASGI_APPLICATION", None):
         yield Warning(
             "ASGI_APPLICATION is not set, so browsers will poll instead of being told at once.",
             hint="Set ASGI_APPLICATION and serve it with daphne or uvicorn. Polling on purpose? Silence this check.",
             id="django_sse.W001",
+        )
+
+
+FLOORS: Final[tuple[tuple[str, list[int], str, str], ...]] = (
+    ("django", [5, 2], "5.2.16", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("django", [6, 0], "6.0.7", "CVE-2026-48588 (private answers in a shared cache)"),
+    ("daphne", [], "4.2.2", "CVE-2026-44546 (headers forged by odd line ends)"),
+    ("uvicorn", [], "0.11.7", "CVE-2020-7695 (headers forged by line ends in the URL)"),
+)
+"""Package, and series where it has several: the first version without what is named and without what came before."""
+
+
+def _check_versions() -> Iterator[CheckMessage]:
+    for package, series, floor, hole in FLOORS:
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            continue
+        numbers = _numbers(installed)
+        if numbers[: len(series)] == series and numbers < _numbers(floor):
+            yield Warning(
+                f"{package} {installed} has a known hole that concerns event streams: {hole}.",
+                hint=f"Use {package} {floor} or later.",
+                id="django_sse.W004",
+            )
+
+
+def _numbers(text: str) -> list[int]:
+    found = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
+    return [int(number) for number in found[0].split(".")] if found else []
+
+
+def check_access(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Check, for ``check --deploy``, that somebody decided who may read."""
+    given = getattr(django_settings, "DJANGO_SSE", {})
+    if isinstance(given, dict) and "AUTHORIZE" not in given:
+        yield Warning(
+            "DJANGO_SSE['AUTHORIZE'] is not set: everyone may read public.*, a user user.<pk>, nobody anything else.",
+            hint="Name your own rules. Is this what you want? Then set it to 'django_sse.access.authorize'.",
+            id="django_sse.W005",
         )
 
 

@@ -6,6 +6,7 @@ access, so ``override_settings`` works and there is nothing to reset. ``errors()
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings as django_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Settings", "errors", "settings"]
 
@@ -21,6 +22,18 @@ __all__ = ["Settings", "errors", "settings"]
 class Settings:
     AUTHORIZE: str | Callable[..., object] = "django_sse.access.authorize"
     """Dotted path or callable ``authorize(request, channel) -> bool``, sync or async."""
+    RECHECK: float | None = 30
+    """Seconds after which an open stream's right is asked for again; each stream waits 70 to 100 % of it."""
+    ALLOWED_ORIGINS: Sequence[str] = ()
+    """Origins of other sites whose pages may read, exactly as browsers send them."""
+    MAX_STREAMS_PER_USER: int | None = 20
+    """Open streams of one user in one process."""
+    MAX_STREAMS_PER_ADDRESS: int | None = None
+    """Open streams from one address in one process."""
+    MAX_REPLAY: int | None = 10_000
+    """Events a minute that one user, or one address, may have read again from the log in one process."""
+    TRUSTED_PROXIES: int = 0
+    """Proxies of yours that append to ``X-Forwarded-For``."""
     BROKER: Mapping[str, Any] = {"BACKEND": "django_sse.brokers.local.LocalBroker"}
     """``BACKEND``: dotted path of the doorbell between processes; ``OPTIONS``: what it wants to know."""
     DATABASE: str = "default"
@@ -60,6 +73,8 @@ class Settings:
 settings: Final = Settings()
 
 _POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL", "WRITE_TIMEOUT")
+_LIMITS: Final = ("MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_ADDRESS", "MAX_REPLAY")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[1-9][0-9]*)?")
 _SWITCHES: Final = ("HANDLE_SIGNALS", "DEDICATED_SEQUENCER")
 _COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES", "MAX_OPENING")
 
@@ -83,6 +98,21 @@ def errors() -> Iterator[tuple[str, str]]:
             yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be a number greater than 0."
         elif key in _COUNTS and not (_is_number(value) and isinstance(value, int) and value > 0):
             yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be a whole number greater than 0."
+        elif key in _LIMITS and not (value is None or (_is_whole(value) and value > 0)):
+            yield (
+                f"DJANGO_SSE[{key!r}] is {value!r}.",
+                "It must be a whole number greater than 0, or None for no limit.",
+            )
+        elif key == "RECHECK" and not (value is None or (_is_number(value) and value > 0)):
+            yield f"DJANGO_SSE['RECHECK'] is {value!r}.", "It must be a number greater than 0, or None for never."
+        elif key == "TRUSTED_PROXIES" and not (_is_whole(value) and value >= 0):
+            yield f"DJANGO_SSE['TRUSTED_PROXIES'] is {value!r}.", "It must be a whole number, 0 for none."
+        elif key == "ALLOWED_ORIGINS" and not _are_origins(value):
+            example = '["https://app.example.org"]'
+            yield (
+                f"DJANGO_SSE['ALLOWED_ORIGINS'] is {value!r}.",
+                f"It must be a list of origins in full and in lower case, like {example}; '*' and 'null' are none.",
+            )
         elif key == "AUTHORIZE" and not (isinstance(value, str) or callable(value)):
             yield f"DJANGO_SSE['AUTHORIZE'] is {value!r}.", "It must be a callable or the dotted path of one."
         elif key == "DATABASE" and value not in django_settings.DATABASES:
@@ -105,6 +135,14 @@ def _is_retention(value: object) -> bool:
     return (age is None or (isinstance(age, timedelta) and age > timedelta(0))) and (
         events is None or (isinstance(events, int) and not isinstance(events, bool) and events > 0)
     )
+
+
+def _are_origins(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) and _ORIGIN.fullmatch(one) for one in value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

@@ -8,6 +8,7 @@ given an empty body, and the application writes the stream itself once Django ha
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from contextvars import ContextVar
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -61,8 +62,9 @@ class Slot:
 
     async def _body(self, stream: Body) -> AsyncIterator[bytes]:
         if not self.detached:  # somebody between the application and Django hides the start: serve it here
-            async for data in stream:
-                yield data
+            async with aclosing(aiter(stream)) as pieces:
+                async for data in pieces:
+                    yield data
 
 
 current_slot: ContextVar[Slot | None] = ContextVar("django_sse_slot", default=None)

@@ -88,6 +88,8 @@ class Hub:
         self._replay = Gate(REPLAY_THREADS)
         self.started = False
         """Whether the ring stands where the log does: nothing can be told before."""
+        self.warden: Subscriber | None = None
+        """Who closes the streams whose right has ended, while there are any."""
         self._failing = False
         self._generation = 0
         self._task = asyncio.create_task(self._run(), name="django_sse hub")
@@ -122,6 +124,10 @@ class Hub:
     def reaches(self, cursor: int) -> bool:
         """Tell whether the ring holds everything after ``cursor``."""
         return self.started and self.ring.reaches(cursor)
+
+    async def position(self) -> int:
+        """Return a position that the log has reached. Raises what the database raises."""
+        return self.ring.head if self.started else (await self.catch_up()).head
 
     async def catch_up(self) -> log.Reach:
         """Return the reach of the log as a read that begins after this call finds it; the ring then stands there.

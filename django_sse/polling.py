@@ -84,11 +84,12 @@ def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> Due:
     """
     names = sorted(channels)
     before_last = log.cursor_before_last(names, last) if last else None
-    known = [position for position in (cursor, before_last) if isinstance(position, int)]
-    reach, unnumbered, events = _read(names, min(known, default=_NEVER))
+    # A client may present any number; beyond this one a database refuses it, and nothing is there anyway.
+    known = [_NEVER, *(position for position in (cursor, before_last) if isinstance(position, int))]
+    reach, unnumbered, events = _read(names, min(known))
     if unnumbered:
         sequence()  # where nothing but WSGI runs there is no hub to do it
-        reach, _, events = _read(names, min(known, default=_NEVER))
+        reach, _, events = _read(names, min(known))
     begin = start(cursor, reach, before_last)
     events = [event for event in events if begin.reason is None and (event.position or 0) > begin.position]
     more = len(events) > PAGE

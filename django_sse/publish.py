@@ -21,6 +21,7 @@ from django_sse import log, wire
 from django_sse.brokers import get_broker
 from django_sse.channels import check_channel
 from django_sse.conf import settings
+from django_sse.control import CONTROL
 from django_sse.exceptions import InvalidEvent, InvalidField
 from django_sse.models import Event
 from django_sse.sequencer import joins, number, rounds
@@ -99,6 +100,12 @@ def send_events(items: Iterable[Mapping[str, Any] | tuple[Any, ...]]) -> list[Ev
             # In a transaction an ephemeral event waits for the commit too: a rollback takes both kinds back.
             connection.on_commit(tell) if connection.in_atomic_block else tell()
     return results
+
+
+def send_notice(data: str) -> None:
+    """Publish a row of the control channel, which ``send_event`` refuses; in the caller's transaction, as that does."""
+    _refuse_running_loop()
+    _store([Event(channel=CONTROL, type="sse.close", data=data)], connections[settings.DATABASE])
 
 
 async def asend_event(

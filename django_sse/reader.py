@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django_sse import log, wire
+from django_sse.control import CONTROL
 from django_sse.exceptions import InvalidField
 from django_sse.ring import Frame, join
 from django_sse.sequencer import sequence
@@ -32,6 +33,8 @@ class Page(NamedTuple):
 def frame(event: Event) -> Frame:
     """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
     position = event.position or 0
+    if event.channel == CONTROL:  # for the wardens, a line each; no client has this channel
+        return Frame(position, CONTROL, b"%d %s\n" % (position, b" ".join(event.data.encode().splitlines())))
     try:
         return Frame(position, event.channel, event.encode())
     except InvalidField:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
@@ -14,7 +14,7 @@ from django_sse.encoders import EventEncoder, encode_item
 from django_sse.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 __all__ = ["EventStreamResponse", "encode_item", "event_body"]
 
@@ -92,8 +92,13 @@ def event_body(body: bytes) -> HttpResponse:
 async def _without_connections(frames: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     # By now the middleware has run: the stream may be open for hours and needs no database connection of the request.
     await sync_to_async(_close_connections)()
-    async for data in frames:
-        yield data
+    items = aiter(frames)
+    try:
+        async for data in items:
+            yield data
+    finally:  # now, and not when the garbage collector comes: the client that left counts until then
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
 
 
 def _close_connections() -> None:

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from django.db import Error as DatabaseFailure
 from django.dispatch import Signal
 
-from django_sse import drain, log, wire
+from django_sse import allowance, drain, log, wire
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
 from django_sse.reader import PAGE
+from django_sse.warden import Warden
 
 if TYPE_CHECKING:
     from asyncio import Future, TimerHandle
     from collections.abc import AsyncGenerator, Iterable
 
     from django_sse.cursor import Cursor
+    from django_sse.grant import Grant
 
-__all__ = ["Start", "Stream", "retry", "start", "stream_closed", "stream_opened"]
+__all__ = ["Start", "Stream", "long_retry", "retry", "start", "stream_closed", "stream_opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ def _jitter(value: float, low: float, high: float) -> float:
 def retry() -> bytes:
     """Return the reconnection time of one connection: 50 to 150 % of ``RETRY``."""
     return wire.retry(round(_jitter(settings.RETRY, 0.5, 1.5)))
+
+
+def long_retry() -> bytes:
+    """Return the reconnection time of a client that has too much open already: 30 to 90 seconds."""
+    return wire.retry(round(_jitter(60_000, 0.5, 1.5)))
 
 
 class Start(NamedTuple):
@@ -84,6 +91,9 @@ class Stream:
         self.start = start
         self.snapshot = b""
         """Frames that go out first: whoever opened the stream may set them."""
+        self.grant: Grant | None = None
+        """Who opened it, where a right can end: whoever opened the stream may set it."""
+        self._farewell = b""
         self.audible = False
         """Whether heartbeats are events, each on time whatever else is sent: a page hears only the types it listens
         for. Whoever opened the stream may set it."""
@@ -122,24 +132,39 @@ class Stream:
         self._ended = True
         self.wake()
 
+    def close(self, reason: str) -> None:
+        """End the body with ``sse.close``, and send nothing before it that is not being written yet."""
+        if not self._farewell:
+            self._farewell = wire.close(reason)
+            self.end()
+
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         hub = Hub.current()
+        warden = Warden.of(hub, self.grant.position) if self.grant else None
+        if warden and not warden.watch(self):  # type: ignore[arg-type]  # it has a grant
+            yield long_retry()
+            return
         hub.add(self)
         self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
         self._written_at = loop.time()
         self._tick()
         drain.listen()
-        self._ended = drain.is_draining()
+        self._ended = self._ended or drain.is_draining()
         try:
             await stream_opened.asend_robust(type(self), stream=self)
-            yield self.start.opening(self.snapshot, settings.HEARTBEAT if self.audible else None)
+            opening = self.start.opening(self.snapshot, settings.HEARTBEAT if self.audible else None)
+            yield retry() if self._farewell else opening
             while data := await self._due(hub):
                 if not self.audible:
                     self._written_at = loop.time()
                 yield data
+            if self._farewell:
+                yield self._farewell
         finally:
             hub.discard(self)
+            if warden:
+                warden.forget(self)  # type: ignore[arg-type]
             if self._timer:
                 self._timer.cancel()
             await stream_closed.asend_robust(type(self), stream=self)
@@ -150,7 +175,7 @@ class Stream:
         while not self._ended:
             if not hub.reaches(self.cursor):
                 data = await self._replay(hub)
-                if not data:
+                if not data or self._farewell:
                     continue  # the ring may have moved meanwhile
             else:
                 data, self.cursor = hub.ring.after(self.cursor, self.channels)
@@ -173,7 +198,11 @@ class Stream:
                 return b""
             if self.cursor > hub.ring.head:  # the log was restored while we were connected
                 return self._reset(hub, "ahead")
+            if allowance.replay.is_spent(client := self.grant.name if self.grant else ""):
+                self._ended = True
+                return long_retry()  # it has an id to come back with, so nothing is lost
             page = await hub.replay(self.cursor, self.channels, self._page)
+            allowance.replay.spend(client, page.events)
         except LookupError:
             return self._reset(hub, "expired")
         except DatabaseFailure as error:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Max
 
 from django_sse.conf import settings
+from django_sse.control import CONTROL
 from django_sse.models import Event
 from django_sse.parser import Parser, ReceivedEvent
 
@@ -46,7 +47,7 @@ def capture_events(*channels: str) -> Iterator[list[Event]]:
     captured: list[Event] = []
     yield captured
     rows = rows.filter(pk__gt=before).order_by("pk")
-    captured += rows.filter(channel__in=channels) if channels else rows
+    captured += rows.filter(channel__in=channels) if channels else rows.exclude(channel=CONTROL)
 
 
 class EventReader:
@@ -85,3 +86,4 @@ async def listen(client: AsyncClient, path: str, *, last_event_id: str | None = 
         yield reader
     finally:
         await pieces.aclose()
+        await response._iterator.aclose()  # Django's wrapper leaves what it wraps to the garbage collector

@@ -5,25 +5,31 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseForbidden
+from django.http import Http404, HttpResponse, HttpResponseBadRequest
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
+from django_sse import origins, tickets
 from django_sse.access import is_allowed
+from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY, Slot
+from django_sse.grant import get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
 from django_sse.stream import Stream, retry
@@ -38,37 +44,68 @@ logger = logging.getLogger(__name__)
 
 Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
 
-FORBIDDEN: Final = "You may not read these channels.\n"
-"""The same for a channel that is refused and one that does not exist."""
-PLAIN: Final = "text/plain; charset=utf-8"
+Decide = Callable[[], Awaitable[frozenset[str]]]
+Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
 
 
 async def event_stream(
-    request: HttpRequest, channels: Iterable[str], *, last: int = 0, initial: Initial | None = None
+    request: HttpRequest,
+    channels: Iterable[str],
+    *,
+    last: int = 0,
+    initial: Initial | None = None,
+    allowed: Allowed | None = None,
 ) -> HttpResponseBase:
     """Return the stream of ``channels``, for a view that has decided that this request may read them.
 
     It starts after the ``Last-Event-ID`` header, or on the first connection after the ``since`` parameter, or live.
     ``last``: the first connection also gets the last so many events. ``initial(request)``, sync or async: the events
     (see ``responses.encode_item``) that show the state to a client whose cursor tells nothing of it, on the first
-    connection without ``since`` and after a reset.
+    connection without ``since`` and after a reset. ``allowed(request)``, sync or async: the decision itself, asked
+    before the first byte and every ``RECHECK`` seconds while the stream is open; only ``True`` allows.
 
     Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
     browser polls. A client that accepts JSON and no event stream gets the same as JSON (``polling.Due.json``).
     """
     names = frozenset(map(check_channel, channels))
+    if not origins.is_allowed(request):
+        return origins.mark(request, forbidden())
+    ask = partial(_ask, allowed) if allowed else None
+
+    async def decide() -> frozenset[str]:
+        return names if ask is None or await ask(request) else frozenset()
+
+    return origins.mark(request, await _open(request, decide, ask, last=last, initial=initial))
+
+
+async def _open(
+    request: HttpRequest,
+    decide: Decide,
+    ask: Callable[[HttpRequest], Awaitable[bool]] | None,
+    *,
+    last: int,
+    initial: Initial | None,
+    ticket: str | None = None,
+) -> HttpResponseBase:
+    """Answer ``request``: with what ``decide()`` allows, if it allows anything."""
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
+    stays = hasattr(request, "scope") and request.method != "HEAD" and not wants_json(request)
+    try:
+        admitted = await admit(request, decide, stays=stays, ticket=ticket)
+    except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
+        return _come_back(request, error)
+    if isinstance(admitted, HttpResponse):
+        return admitted
     if request.method == "HEAD":
         return event_body(b"")
-    stays = hasattr(request, "scope") and not wants_json(request)
     try:
         if stays:
-            stream = await Stream.open(names, cursor, last=last)
+            stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
-            owed = await sync_to_async(due)(names, cursor, last=last)
+            owed = await sync_to_async(due)(admitted.names, cursor, last=last)
             start = owed.start
     except DatabaseFailure as error:
         return _come_back(request, error)
@@ -78,12 +115,18 @@ async def event_stream(
         snapshot = b"".join(map(encode_item, await _call(initial, request)))
     if not stays:
         return owed.answer(request, snapshot, event_body, audible=audible)
-    stream.snapshot, stream.audible = snapshot, audible
+    stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
+    if stream.grant:
+        stream.grant.ask = ask
     slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
     if slot is None:
         return FrameResponse(stream)
     body, headers = slot.offer(stream)
     return FrameResponse(body, headers=headers)
+
+
+async def _ask(allowed: Allowed, request: HttpRequest) -> bool:
+    return await _call(allowed, request) is True
 
 
 @method_decorator(login_not_required, name="dispatch")  # a redirect to a login page would end the EventSource
@@ -120,29 +163,58 @@ class EventStreamView(View):
         """Return the events that show the current state, sync or async. See ``event_stream``."""
         return ()
 
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        if (request.method or "").lower() in self.http_method_names and not origins.is_allowed(request):
+            return origins.mark(request, forbidden())
+        response = origins.preflight(request) or await cast("Any", super().dispatch(request, *args, **kwargs))
+        return origins.mark(request, response)
+
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
-            return await self._get(request)
-        except (OperationalError, InterfaceError) as error:
-            return _come_back(request, error)
-
-    async def _get(self, request: HttpRequest) -> HttpResponseBase:
-        if _login_is_required() and not await _is_authenticated(request):
-            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
-        try:
             last = _parse_last(request.GET.get("last"), self.last)
-            channels = await _call(self.get_channels, request)
-            allowed = channels is not None and bool(channels)
-            if channels is None:
-                channels = _parse_channels(request.GET.getlist("channel"))
-                allowed = await is_allowed(request, channels)
+            if self._is_asked():
+                _parse_channels(request.GET.getlist("channel"))  # before anybody is asked
+            return await _open(
+                request,
+                partial(self._decide, request),
+                self._again(),
+                last=last,
+                initial=self.get_initial,
+                ticket=tickets.presented(request),
+            )
         except ValueError as error:
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)
-        if not allowed:
-            return HttpResponseForbidden(FORBIDDEN, content_type=PLAIN)
-        return await event_stream(request, channels, last=last, initial=self.get_initial)
 
     head = get
+
+    def _is_asked(self) -> bool:
+        """Whether the client names the channels, whatever the request."""
+        return self.channels is None and type(self).get_channels is EventStreamView.get_channels
+
+    async def _decide(self, request: HttpRequest) -> frozenset[str]:
+        """Return the channels that ``request`` may read: none is a refusal."""
+        if _login_is_required() and not (await get_user(request)).is_authenticated:
+            return frozenset()
+        channels = None if self._is_asked() else await _call(self.get_channels, request)
+        if channels is not None:
+            return frozenset(map(check_channel, channels))
+        names = _parse_channels(request.GET.getlist("channel"))
+        return frozenset(names) if await is_allowed(request, names) else frozenset()
+
+    def _again(self) -> Callable[[HttpRequest], Awaitable[bool]]:
+        """Return what asks again for the channels of this request, and keeps nothing of it but the URL's arguments."""
+        kept = copy(self)
+        del kept.request
+
+        async def ask(request: HttpRequest) -> bool:
+            view = copy(kept)
+            view.setup(request, *kept.args, **kept.kwargs)
+            try:
+                return bool(await view._decide(request))
+            except (PermissionDenied, Http404, ValueError):
+                return False
+
+        return ask
 
 
 def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:
@@ -176,7 +248,3 @@ def _parse_last(text: str | None, default: int) -> int:
 def _login_is_required() -> bool:
     middleware = (import_string(path) for path in django_settings.MIDDLEWARE)
     return any(isinstance(item, type) and issubclass(item, LoginRequiredMiddleware) for item in middleware)
-
-
-async def _is_authenticated(request: HttpRequest) -> bool:
-    return (await request.auser()).is_authenticated

@@ -16,13 +16,14 @@ each colon is always written: the parser drops exactly one, which keeps the valu
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from django_sse.exceptions import InvalidField
 
-__all__ = ["MESSAGE", "ServerSentEvent", "comment", "encode", "heartbeat", "mark", "reset", "retry"]
+__all__ = ["MESSAGE", "ServerSentEvent", "close", "comment", "encode", "heartbeat", "mark", "reset", "retry"]
 
 MESSAGE: Final = "message"
 """The type of an unnamed event: the one that ``onmessage`` receives."""
@@ -83,6 +84,11 @@ def reset(position: int, reason: str) -> bytes:
     (not an id of ours) or ``unreadable`` (this one row of the log cannot be an event).
     """
     return encode(f'{{"reason":"{reason}","id":{position}}}', event="sse.reset", id=str(position))
+
+
+def close(reason: str) -> bytes:
+    """Return the last event of a stream that the server ends on purpose. It has no id, so it moves no cursor."""
+    return encode(json.dumps({"reason": reason}), event="sse.close")
 
 
 @dataclass(frozen=True, slots=True)

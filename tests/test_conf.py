@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.core.checks import run_checks
 from django.db import connection
 from django.db.utils import ConnectionHandler
 
+from django_sse import checks
 from django_sse.asgi import DetachingApplication, get_asgi_application
 from django_sse.checks import check_deployment, check_settings
 from django_sse.conf import Settings, settings
@@ -63,6 +65,17 @@ def test_an_unknown_key_names_the_right_one(settings: Any) -> None:
         ("DATABASE", "nowhere"),
         ("BROKER", "django_sse.brokers.local.LocalBroker"),
         ("BROKER", {}),
+        ("RECHECK", 0),
+        ("MAX_STREAMS_PER_USER", 0),
+        ("MAX_STREAMS_PER_ADDRESS", "20"),
+        ("TRUSTED_PROXIES", -1),
+        ("TRUSTED_PROXIES", True),
+        ("ALLOWED_ORIGINS", "https://app.example.org"),
+        ("ALLOWED_ORIGINS", ["*"]),
+        ("ALLOWED_ORIGINS", ["null"]),
+        ("ALLOWED_ORIGINS", ["https://app.example.org/"]),
+        ("ALLOWED_ORIGINS", ["https://App.example.org"]),
+        ("ALLOWED_ORIGINS", ["app.example.org"]),
         ("RETENTION", 7),
         ("RETENTION", {"DAYS": 7}),
         ("RETENTION", {"MAX_AGE": 7}),
@@ -165,3 +178,45 @@ def test_the_check_is_registered(settings: Any) -> None:
 def test_a_name_that_is_no_setting_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = settings.NO_SUCH_SETTING  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("package", "installed", "expected"),
+    [
+        ("django", "5.2.15", "5.2.16"),
+        ("django", "5.2.16", None),
+        ("django", "5.2.19rc1", None),
+        ("django", "6.0.6", "6.0.7"),
+        ("django", "6.1", None),
+        ("daphne", "4.2.1", "4.2.2"),
+        ("daphne", "4.1", "4.2.2"),
+        ("daphne", "4.2.2", None),
+        ("uvicorn", "0.11.6", "0.11.7"),
+        ("uvicorn", "0.54.0", None),
+        ("uvicorn", "", "0.11.7"),
+    ],
+)
+def test_a_version_with_a_known_hole_is_named(
+    monkeypatch: pytest.MonkeyPatch, package: str, installed: str, expected: str | None
+) -> None:
+    def version(name: str) -> str:
+        if name != package:
+            raise PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr(checks, "version", version)
+    found = [message for message in check_settings() if message.id == "django_sse.W004"]
+    assert [expected in str(message.hint) for message in found] == ([True] if expected else [])
+
+
+def test_the_versions_of_this_run_are_good() -> None:
+    assert "django_sse.W004" not in ids(check_settings())
+
+
+def test_before_a_deployment_somebody_ought_to_have_decided(settings: Any) -> None:
+    assert ids(run_checks(include_deployment_checks=True, tags=None)).count("django_sse.W005") == 1
+    assert "django_sse.W005" not in ids(run_checks())
+    settings.DJANGO_SSE = {"AUTHORIZE": "django_sse.access.authorize"}
+    assert list(checks.check_access()) == []
+    settings.DJANGO_SSE = []
+    assert list(checks.check_access()) == []

@@ -9,7 +9,26 @@ import pytest
 import django_sse
 
 PUBLIC = {
-    "django_sse": ["aget_head", "asend_event", "asend_events", "get_head", "send_event", "send_events"],
+    "django_sse": [
+        "aclose_streams",
+        "aget_head",
+        "asend_event",
+        "asend_events",
+        "close_streams",
+        "get_head",
+        "send_event",
+        "send_events",
+    ],
+    "django_sse.access": [
+        "Rules",
+        "authenticated",
+        "authorize",
+        "get_authorizer",
+        "is_allowed",
+        "own",
+        "permission",
+        "staff",
+    ],
     "django_sse.asgi": ["get_asgi_application"],
     "django_sse.channels": ["PUBLIC", "check_channel", "is_token_channel", "token_channel", "user_channel"],
     "django_sse.consumers": ["AWAY", "EventConsumer"],
@@ -28,6 +47,7 @@ PUBLIC = {
     "django_sse.parser": ["Parser", "ReceivedEvent"],
     "django_sse.responses": ["EventStreamResponse", "encode_item", "event_body"],
     "django_sse.signals": ["Broadcast", "broadcast", "stream_closed", "stream_opened"],
+    "django_sse.tickets": ["AGE", "Ticket", "asign_ticket", "presented", "redeem", "sign_ticket"],
     "django_sse.testing": ["EventReader", "Parser", "ReceivedEvent", "capture_events", "listen"],
     "django_sse.tokens": [
         "TokenStream",
@@ -40,7 +60,17 @@ PUBLIC = {
     ],
     "django_sse.upstream": ["Patience", "UpstreamError", "openai_tokens"],
     "django_sse.views": ["EventStreamView", "event_stream"],
-    "django_sse.wire": ["MESSAGE", "ServerSentEvent", "comment", "encode", "heartbeat", "mark", "reset", "retry"],
+    "django_sse.wire": [
+        "MESSAGE",
+        "ServerSentEvent",
+        "close",
+        "comment",
+        "encode",
+        "heartbeat",
+        "mark",
+        "reset",
+        "retry",
+    ],
 }
 
 
@@ -52,7 +82,7 @@ def test_public_names_exist_and_are_these(name: str) -> None:
 
 
 def test_a_wrong_name_says_what_is_offered() -> None:
-    with pytest.raises(AttributeError, match="offers aget_head, asend_event, "):
+    with pytest.raises(AttributeError, match="offers aclose_streams, aget_head, "):
         _ = django_sse.publish_event  # type: ignore[attr-defined]
 
 

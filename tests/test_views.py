@@ -11,7 +11,7 @@ from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
-from django_sse import asend_event, send_event, send_events, stream, views
+from django_sse import admission, asend_event, send_event, send_events, stream, views
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView, event_stream
 
@@ -334,7 +334,7 @@ class TestLoginRequiredMiddleware:
     async def test_a_stranger_is_refused_and_not_sent_to_a_login_page(self) -> None:
         for address in ("/fixed/", "/asked/?channel=public.a"):
             response = await AsyncClient().get(address)
-            assert (response.status_code, response.content) == (403, views.FORBIDDEN.encode())
+            assert (response.status_code, response.content) == (403, admission.FORBIDDEN.encode())
 
     async def test_a_user_is_let_in(self) -> None:
         client = AsyncClient()

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django_sse import log
 from django_sse.channels import check_channel
 from django_sse.conf import settings
+from django_sse.control import CONTROL
 from django_sse.cursor import judge
 from django_sse.sequencer import sequence
 
@@ -56,4 +57,5 @@ class Command(BaseCommand):
             self.stderr.write(f"Position {cursor} cannot be continued ({reason}); going on from {reach.head}.")
             return reach.head, []
         events = log.after(cursor, channels, limit, reach.head)
-        return (events[-1].position or cursor) if len(events) == limit else reach.head, events
+        cursor = (events[-1].position or cursor) if len(events) == limit else reach.head
+        return cursor, [event for event in events if event.channel != CONTROL]

@@ -1,0 +1,140 @@
+"""What an open stream keeps of the request that opened it: enough to ask again whether it may stay, nothing more.
+
+The request itself would keep its connection, its user and its middleware's leavings in memory for hours. From these
+few texts a request is made anew, with the session and the user as they are then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, QueryDict, parse_cookie
+from django.utils.functional import SimpleLazyObject
+
+from django_sse.address import client_address
+from django_sse.control import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+__all__ = ["Grant", "get_user", "user_fingerprint"]
+
+_FEW: Final = ("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "QUERY_STRING", "CONTENT_TYPE")
+_DROPPED: Final = (
+    "HTTP_ACCEPT",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_CONNECTION",
+    "HTTP_DNT",
+    "HTTP_LAST_EVENT_ID",
+    "HTTP_PRAGMA",
+    "HTTP_PRIORITY",
+    "HTTP_REFERER",
+    "HTTP_SEC_",
+    "HTTP_USER_AGENT",
+)
+"""What every browser sends and no permission depends on: most of the bytes."""
+
+
+async def get_user(request: HttpRequest) -> Any:
+    """Return the user of ``request``: the one that a middleware or a ticket put there, else that of the session."""
+    user = request.__dict__.get("user")
+    if user is not None and not isinstance(user, SimpleLazyObject):
+        return user
+    return await request.auser() if hasattr(request, "auser") else AnonymousUser()
+
+
+def user_fingerprint(user: Any) -> str:
+    """Return what changes with the password of ``user``."""
+    return fingerprint(user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else "")
+
+
+class Grant:
+    """Who opened a stream, and how to ask again."""
+
+    __slots__ = (
+        "_attributes",
+        "_headers",
+        "_path",
+        "_secure",
+        "address",
+        "ask",
+        "auth_hash",
+        "by_session",
+        "position",
+        "session",
+        "session_key",
+        "until",
+        "user",
+    )
+
+    @classmethod
+    async def of(cls, request: HttpRequest, position: int, keep: Iterable[str] = ()) -> Grant:
+        """Return the grant of ``request``; may query for its session and user.
+
+        ``position``: where the log was before anything was asked; ``keep``: attributes of the request that the
+        authoriser needs beside those that Django sets.
+        """
+        user = await get_user(request)
+        session = getattr(request, "session", None)
+        by_session = user.is_authenticated and session is not None and await session.aget(SESSION_KEY) is not None
+        return cls(request, user, by_session, position, keep)
+
+    def __init__(
+        self, request: HttpRequest, user: Any, by_session: bool, position: int, keep: Iterable[str] = ()
+    ) -> None:
+        session = getattr(request, "session", None)
+        self.position = position
+        """Notices up to here were obeyed by whoever opened the stream: the database already said so."""
+        self.user: str | None = str(user.pk) if user.is_authenticated else None
+        self.session_key: str | None = session.session_key if session is not None else None
+        self.session: str | None = fingerprint(self.session_key) if self.session_key else None
+        self.by_session = by_session
+        """Whether the right hangs on the session; else on the user alone (a ticket, a token, a proxy)."""
+        self.auth_hash: str | None = None
+        """What a ticket is bound to: ``user_fingerprint`` when it was signed."""
+        self.until: float | None = None
+        """When the session behind a ticket ends, in seconds since the epoch."""
+        self.address = client_address(request)
+        self.ask: Callable[[HttpRequest], Awaitable[bool]] | None = None
+        self._path = request.path
+        self._secure = request.is_secure()
+        self._headers = {
+            name: value
+            for name, value in request.META.items()
+            if name in _FEW or (name.startswith("HTTP_") and not name.startswith(_DROPPED))
+        }
+        self._attributes = {name: getattr(request, name) for name in keep if hasattr(request, name)}
+
+    @property
+    def name(self) -> str:
+        """Whom this is about, as far as anybody can tell: the user, else the address; empty where not even that."""
+        return f"user {self.user}" if self.user else self.address
+
+    def request(self, user: Any, session: Any) -> HttpRequest:
+        """Return the request as it would be if the client came now with this ``user`` and ``session``."""
+        made = _Again(secure=self._secure)
+        made.method = "GET"
+        made.path = made.path_info = self._path
+        made.META = dict(self._headers)
+        made.GET = QueryDict(self._headers.get("QUERY_STRING", ""))
+        made.COOKIES = parse_cookie(self._headers.get("HTTP_COOKIE", ""))
+
+        async def auser() -> Any:
+            return user
+
+        made.session, made.user, made.auser = session, user, auser
+        vars(made).update(self._attributes)
+        return made
+
+
+class _Again(HttpRequest):
+    """A request that was made from a grant."""
+
+    def __init__(self, *, secure: bool) -> None:
+        super().__init__()
+        self._is_secure = secure
+
+    def _get_scheme(self) -> str:
+        return "https" if self._is_secure else "http"

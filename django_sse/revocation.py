@@ -1,0 +1,157 @@
+"""Rights that end while streams are open: closing streams, from any process."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
+from django.db import Error as DatabaseFailure
+from django.db import transaction
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
+
+from django_sse.channels import check_channel
+from django_sse.conf import settings
+from django_sse.control import REASON_LENGTH, Notice, fingerprint
+from django_sse.publish import send_notice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["aclose_streams", "close_streams", "connect"]
+
+logger = logging.getLogger(__name__)
+
+MEMBERS: Final = 1000
+"""Users that a notice names; of a larger group every stream is asked."""
+_RIGHTS: Final = frozenset({"is_staff", "is_superuser"})
+
+
+def close_streams(*, user: object = None, channel: str | None = None, reason: str = "closed") -> None:
+    """Close the open streams of ``user``, or those that have ``channel``, or those of which both is true.
+
+    They end with ``sse.close`` and ``reason`` (1 to 100 characters) in every process, by the doorbell or within
+    ``POLL_INTERVAL``. ``user``: a user or a primary key. Browsers come back, so take the right away first, in the
+    same transaction: rolled back, nothing is closed.
+
+    Raises ``ValueError`` without user and channel, or for a reason or channel that cannot be one, and what the
+    database raises.
+    """
+    if user is None and channel is None:
+        raise ValueError("close_streams() needs user= or channel=; it does not close every stream there is.")
+    if not isinstance(reason, str) or not 1 <= len(reason) <= REASON_LENGTH:
+        raise ValueError(f"reason {reason!r:.120} is not a text of 1 to {REASON_LENGTH} characters.")
+    users = None if user is None else frozenset({_key(user)})
+    send_notice(Notice(reason, users, channel=None if channel is None else check_channel(channel)).encode())
+
+
+async def aclose_streams(*, user: object = None, channel: str | None = None, reason: str = "closed") -> None:
+    """``close_streams`` for async code."""
+    await sync_to_async(close_streams)(user=user, channel=channel, reason=reason)
+
+
+def connect() -> None:
+    """Close streams when Django's signals tell that a right has ended: logout, password, deactivation, groups."""
+    if not apps.is_installed("django.contrib.auth"):
+        return
+    from django.contrib.auth.models import Group
+
+    model: Any = get_user_model()
+    user_logged_out.connect(_logged_out)
+    post_save.connect(_user_saved, sender=model)
+    post_delete.connect(_user_deleted, sender=model)
+    pre_delete.connect(_group_deleted, sender=Group)
+    m2m_changed.connect(_permissions_of_group, sender=Group.permissions.through)
+    for field in ("groups", "user_permissions"):
+        if hasattr(model, field):
+            m2m_changed.connect(_rights_of_user, sender=getattr(model, field).through)
+
+
+def _key(user: object) -> str:
+    key = user.pk if isinstance(user, Model) or hasattr(user, "pk") else user
+    if key is None:
+        raise ValueError("This user has no primary key, so no streams.")
+    return str(key)
+
+
+def _tell(notice: Notice, using: str | None = None) -> None:
+    """Send ``notice`` with what happens in the database ``using``. Never raises: what happens must not fail for it."""
+
+    def write() -> None:
+        try:
+            with transaction.atomic(using=settings.DATABASE):
+                send_notice(notice.encode())
+        except DatabaseFailure:
+            logger.exception("Streams could not be told that a right ended; they are asked within RECHECK")
+
+    if using is None or using == settings.DATABASE:
+        write()
+    else:
+        transaction.on_commit(write, using=using)
+
+
+def _logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
+    session_key = getattr(getattr(request, "session", None), "session_key", None)
+    if django_settings.SESSION_ENGINE.endswith("signed_cookies"):  # the key is the cookie, and changes with it
+        if user is not None:
+            _tell(Notice("logout", frozenset({_key(user)})))
+    elif session_key:
+        _tell(Notice("logout", session=fingerprint(session_key)))
+
+
+def _user_saved(
+    *, instance: Any, created: bool, raw: bool, using: str, update_fields: frozenset[str] | None, **kwargs: Any
+) -> None:
+    if created or raw:
+        return
+    users = frozenset({_key(instance)})
+    # Django keeps the raw password until after this signal; a hash that was assigned shows in update_fields alone.
+    has_new_password = getattr(instance, "_password", None) is not None or "password" in (update_fields or ())
+    if not getattr(instance, "is_active", True):
+        _tell(Notice("deactivated", users), using)
+    elif has_new_password:
+        _tell(Notice("password", users), using)
+    elif _RIGHTS & set(update_fields or ()):
+        _tell(Notice("rights", users, ask=True), using)
+
+
+def _user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+    # The key is still there: Django takes it off the instance after this signal.
+    _tell(Notice("deactivated", frozenset({_key(instance)})), using)
+
+
+def _rights_of_user(
+    *, instance: Any, action: str, reverse: bool, pk_set: set[Any] | None, using: str, **kwargs: Any
+) -> None:
+    if action not in ("post_remove", "post_clear"):
+        return
+    members: Iterable[Any] | None = pk_set if reverse else [instance.pk]  # cleared from the group's side: None, so all
+    _ask(members, using)
+
+
+def _permissions_of_group(*, instance: Any, action: str, reverse: bool, using: str, **kwargs: Any) -> None:
+    if action in ("post_remove", "post_clear"):
+        _ask(None if reverse else _members(instance, using), using)
+
+
+def _group_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+    _ask(_members(instance, using), using)
+
+
+def _members(group: Any, using: str) -> list[Any] | None:
+    model: Any = get_user_model()
+    if not hasattr(model, "groups"):
+        return []
+    keys = list(model._base_manager.using(using).filter(groups=group).values_list("pk", flat=True)[: MEMBERS + 1])
+    return keys if len(keys) <= MEMBERS else None
+
+
+def _ask(users: Iterable[Any] | None, using: str) -> None:
+    named = None if users is None else frozenset(map(str, users))
+    if named is None or named:
+        _tell(Notice("rights", named, ask=True), using)

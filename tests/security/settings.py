@@ -1,0 +1,20 @@
+"""Settings of the servers behind the security tests: the live tests' own, with users, groups and a broker."""
+
+from __future__ import annotations
+
+import os
+
+from tests.live.settings import *  # noqa: F403
+from tests.live.settings import CACHES, DJANGO_SSE, MIDDLEWARE
+
+ROOT_URLCONF = "tests.security.urls"
+if "BROKER_URL" in os.environ:
+    CACHES["broker"] = {**CACHES["redis"], "LOCATION": os.environ["BROKER_URL"]}
+    DJANGO_SSE["BROKER"] = {
+        "BACKEND": "django_sse.brokers.redis.RedisBroker",
+        "OPTIONS": {"ALIAS": "broker"},
+    }
+DJANGO_SSE["AUTHORIZE"] = "tests.security.views.rules"
+if os.environ.get("STRICT_PAGES"):
+    DEBUG = True  # for the static files
+    MIDDLEWARE = ["tests.security.policy.strict", *MIDDLEWARE]

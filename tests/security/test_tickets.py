@@ -1,0 +1,233 @@
+"""Tickets: short-lived, of one user, for some channels, dead with the session and the password."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import logout
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.models import Session
+from django.core import signing
+from django.http import JsonResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.urls import include, path
+from django.utils import timezone
+
+from django_sse import asend_event, close_streams, tickets
+from django_sse.control import CONTROL
+from django_sse.models import Event
+from django_sse.testing import EventReader, Parser, listen
+from django_sse.tickets import asign_ticket, sign_ticket
+from django_sse.views import EventStreamView
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def ticket_view(request: Any) -> JsonResponse:
+    return JsonResponse({"ticket": sign_ticket(request, request.GET.getlist("channel"))})
+
+
+async def async_ticket_view(request: Any) -> JsonResponse:
+    return JsonResponse({"ticket": await asign_ticket(request, request.GET.getlist("channel"))})
+
+
+urlpatterns = [
+    path("events/", include("django_sse.urls")),
+    path("fixed/", EventStreamView.as_view(channels=["anything"])),
+    path("ticket/", ticket_view),
+    path("aticket/", async_ticket_view),
+]
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": None}
+
+
+class Signed:
+    """Somebody who logged in and had a ticket signed."""
+
+    def __init__(self, *channels: str) -> None:
+        self.user = User.objects.create_user("ann", password="before")
+        self.client = Client()
+        self.client.force_login(self.user)
+        self.channels = channels or (f"user.{self.user.pk}",)
+        query = "&".join(f"channel={channel}" for channel in self.channels)
+        self.ticket: str = self.client.get(f"/ticket/?{query}").json()["ticket"]
+        self.address = f"/events/?{query}&ticket={self.ticket}"
+
+
+signed = sync_to_async(Signed)
+
+
+async def status(address: str, **headers: str) -> int:
+    response: Any = await AsyncClient().get(address, headers=headers)
+    if response.streaming:
+        await aiter(response.streaming_content).aclose()
+    return response.status_code
+
+
+async def farewell(events: EventReader) -> str:
+    event = await events.next()
+    assert event.type == "sse.close", event
+    return json.loads(event.data)["reason"]
+
+
+class TestGood:
+    async def test_it_says_who_asks(self) -> None:
+        one = await signed()
+        async with listen(AsyncClient(), one.address) as events:
+            await asend_event(one.channels[0], None, "mine")
+            assert (await events.next()).json() == "mine"
+
+    async def test_in_a_header(self) -> None:
+        one = await signed()
+        address = f"/events/?channel={one.channels[0]}"
+        assert await status(address, Authorization=f"Ticket {one.ticket}") == 200
+        assert await status(address) == 403
+
+    async def test_some_of_its_channels(self) -> None:
+        one = await signed("public.a", "public.b")
+        assert await status(f"/events/?channel=public.b&ticket={one.ticket}") == 200
+
+    async def test_for_a_stream_whose_channels_are_fixed(self) -> None:
+        one = await signed("anything")
+        assert await status(f"/fixed/?ticket={one.ticket}") == 200
+
+    def test_under_wsgi(self) -> None:
+        one = Signed()
+        Event.objects.create(channel=one.channels[0], data="mine")
+        assert [event.data for event in Parser().feed(Client().get(one.address + "&since=0").content)] == ["mine"]
+
+    async def test_signed_in_async_code(self) -> None:
+        one = await signed()
+        client = AsyncClient()
+        client.cookies = one.client.cookies
+        ticket = (await client.get(f"/aticket/?channel={one.channels[0]}")).json()["ticket"]
+        assert await status(f"/events/?channel={one.channels[0]}&ticket={ticket}") == 200
+
+
+class TestRefused:
+    async def test_other_channels(self) -> None:
+        one = await signed("public.a")
+        assert await status(f"/events/?channel=public.b&ticket={one.ticket}") == 403
+        assert await status(f"/events/?channel=public.a&channel=public.b&ticket={one.ticket}") == 403
+        assert await status(f"/fixed/?ticket={one.ticket}") == 403
+
+    async def test_it_permits_nothing(self) -> None:
+        """The authoriser decides: a ticket for a channel that one may not read opens nothing."""
+        one = await signed("secret.a")
+        assert await status(one.address) == 403
+
+    async def test_after_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = await signed()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + tickets.AGE - 1)
+        assert await status(one.address) == 200
+        monkeypatch.setattr(time, "time", lambda: now + tickets.AGE + 1)
+        assert await status(one.address) == 403
+
+    @pytest.mark.parametrize("spoil", [lambda t: t[:-1], lambda t: "x" + t, lambda t: "", lambda t: "a:b:c"])
+    async def test_forged(self, spoil: Any) -> None:
+        one = await signed()
+        assert await status(f"/events/?channel={one.channels[0]}&ticket={spoil(one.ticket)}") == 403
+
+    async def test_signed_for_something_else(self) -> None:
+        one = await signed()
+        content = signing.loads(one.ticket, salt="django_sse.tickets")
+        other = signing.dumps(content)
+        assert await status(f"/events/?channel={one.channels[0]}&ticket={other}") == 403
+
+    async def test_a_bad_one_is_not_helped_by_a_cookie(self) -> None:
+        one = await signed()
+        response = await sync_to_async(one.client.get)(f"/events/?channel={one.channels[0]}&ticket=x")
+        assert response.status_code == 403
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            lambda one: log_out(one),
+            lambda one: one.user.set_password("after") or one.user.save(),
+            lambda one: User.objects.filter(pk=one.user.pk).update(password="after"),
+            lambda one: User.objects.filter(pk=one.user.pk).update(is_active=False),
+            lambda one: one.user.delete(),
+            lambda one: close_streams(user=one.user),
+            lambda one: close_streams(channel=one.channels[0]),
+        ],
+        ids=["logout", "password", "password unseen", "inactive", "deleted", "closed", "channel closed"],
+    )
+    async def test_after_the_right_has_ended(self, end: Any) -> None:
+        one = await signed()
+        await Event.objects.acreate(channel=CONTROL, data="nonsense")
+        assert await status(one.address) == 200
+        await sync_to_async(end)(one)
+        assert await status(one.address) == 403
+
+    async def test_after_the_session_has_run_out(self, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+        settings.SESSION_COOKIE_AGE = 5
+        one = await signed()
+        assert await status(one.address) == 200
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 6)
+        assert await status(one.address) == 403
+
+    def test_what_cannot_be_signed(self) -> None:
+        request: Any = RequestFactory().get("/")
+        request.user = AnonymousUser()
+        with pytest.raises(ValueError, match="Nobody is logged in"):
+            sign_ticket(request, ["public.a"])
+        request.user = User.objects.create_user("ann")
+        with pytest.raises(ValueError, match="not a channel name"):
+            sign_ticket(request, [CONTROL])
+        with pytest.raises(ValueError, match="Name the channels"):
+            sign_ticket(request, [])
+
+
+class TestWhileOpen:
+    async def test_logging_out_closes_its_stream(self) -> None:
+        one = await signed()
+        async with listen(AsyncClient(), one.address) as events:
+            await sync_to_async(log_out)(one)
+            assert await farewell(events) == "logout"
+
+    @pytest.mark.parametrize(
+        ("end", "reason"),
+        [
+            (lambda one: User.objects.update(password="after"), "expired"),
+            (lambda one: User.objects.update(is_active=False), "deactivated"),
+            (lambda one: User.objects.all().delete(), "deactivated"),
+        ],
+    )
+    async def test_it_is_asked_again_like_any_other(self, settings: Any, end: Any, reason: str) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
+        one = await signed()
+        async with listen(AsyncClient(), one.address) as events:
+            await asend_event(one.channels[0], None, "still")
+            assert (await events.next()).json() == "still"
+            await sync_to_async(end)(one)
+            assert await farewell(events) == reason
+
+    async def test_it_outlives_its_minute_but_not_its_session(self, settings: Any, monkeypatch: Any) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
+        one = await signed()
+        until = (await Session.objects.aget()).expire_date.timestamp()
+        now = time.time()
+        async with listen(AsyncClient(), one.address) as events:
+            monkeypatch.setattr(time, "time", lambda: now + 2 * tickets.AGE)
+            await asend_event(one.channels[0], None, "still")
+            assert (await events.next()).json() == "still"
+            later = timezone.now().fromtimestamp(until + 1, timezone.get_current_timezone())
+            monkeypatch.setattr(timezone, "now", lambda: later)
+            assert await farewell(events) == "expired"
+
+
+def log_out(one: Signed) -> None:
+    request: Any = RequestFactory().get("/")
+    request.session = one.client.session
+    request.user = one.user
+    logout(request)
