@@ -150,7 +150,7 @@ class Connection:
 
     def _watch(self, loop: AbstractEventLoop, patience: float) -> None:
         writing = self._writing.get(loop)
-        if not writing:
+        if writing is None:  # an empty set is still swept, and goes with its sweep
             writing = self._writing[loop] = set()
             loop.call_later(patience * SWEEP, _sweep, loop, writing, patience)
         writing.add(self)
