@@ -20,7 +20,11 @@ _LAYERS = {
     "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
     "redis": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")], "prefix": "django_sse_measured"},
+        "CONFIG": {
+            # redis-py's own limit is 100 connections, and every consumer takes one.
+            "hosts": [{"address": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"), "max_connections": 10_000}],
+            "prefix": "django_sse_measured",
+        },
     },
 }
 
