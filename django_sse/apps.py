@@ -11,6 +11,7 @@ class DjangoSSEConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_sse.checks import check_settings  # the registry must be ready first
+        from django_sse.checks import check_deployment, check_settings  # the registry must be ready first
 
         checks.register(check_settings)
+        checks.register(check_deployment, deploy=True)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from django.core.asgi import get_asgi_application as django_asgi_application
 
+from django_sse.conf import settings
+from django_sse.connection import Connection
 from django_sse.detach import KEY, Slot, current_slot
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
-
-    from django_sse.detach import Body
 
     Scope = dict[str, Any]
     Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["get_asgi_application"]
-
-END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
-
-logger = logging.getLogger(__name__)
 
 
 def get_asgi_application() -> DetachingApplication:
@@ -40,7 +36,11 @@ def get_asgi_application() -> DetachingApplication:
 class DetachingApplication:
     """``application``, Django's, and the streams that its views leave behind. Everything else passes through."""
 
+    made = False
+    """Whether this process has one: a check tells who serves streams without it."""
+
     def __init__(self, application: Application) -> None:
+        type(self).made = True
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,70 +48,51 @@ class DetachingApplication:
             await self._application(scope, receive, send)
             return
         slot = Slot()
-        client = _Client(receive)
+        client = Connection(receive, send)
+        turn = _Turn(scope)
 
         async def send_on(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = slot.take(message)
+                if not slot.detached:
+                    turn.end()  # it may stay for hours
             elif slot.detached:
                 return  # the empty body that Django was given
             await send(message)
 
+        await turn.come()
         asked = current_slot.set(slot)
         try:
             await self._application({**scope, KEY: slot}, client.receive, send_on)
         finally:
             current_slot.reset(asked)
+            turn.end()
         if slot.detached and slot.stream:
-            await _write(slot.stream, client, send)
+            await client.serve(slot.stream, settings.WRITE_TIMEOUT)
         else:
             client.forget()
 
 
-class _Client:
-    """What the client says: Django stops listening when it returns, and must not take a message with it."""
+class _Turn:
+    """A client's turn to have its stream opened: middleware takes a thread and a database connection for each, and when
+    a server starts, all its clients come at once. Only an EventSource waits for one, which says what it accepts."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._waiting: asyncio.Task[dict[str, Any]] | None = None
-        self.gone = False
+    _doors: WeakKeyDictionary[AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
-    async def receive(self) -> dict[str, Any]:
-        if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._receive())
-        message = await asyncio.shield(self._waiting)
-        self._waiting = None
-        self.gone = message["type"] == "http.disconnect"
-        return message
+    def __init__(self, scope: Scope) -> None:
+        self._wanted = any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
+        self._door: asyncio.Semaphore | None = None
 
-    async def leaves(self, stream: Body) -> None:
-        """End ``stream`` when the client has left."""
-        while not self.gone:
-            await self.receive()
-        stream.end()
+    async def come(self) -> None:
+        if self._wanted:
+            loop = asyncio.get_running_loop()
+            door = self._doors.get(loop)
+            if door is None:
+                door = self._doors[loop] = asyncio.Semaphore(settings.MAX_OPENING)
+            await door.acquire()
+            self._door = door
 
-    def forget(self) -> None:
-        if self._waiting:
-            self._waiting.cancel()
-
-
-async def _write(stream: Body, client: _Client, send: Send) -> None:
-    watching = asyncio.create_task(client.leaves(stream))
-    try:
-        if client.gone:
-            return
-        async with aclosing(aiter(stream)) as pieces:
-            async for data in pieces:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        if not client.gone:
-            await send(END)
-    except asyncio.CancelledError:
-        # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out.
-        if not client.gone:
-            await send(END)
-        raise
-    except OSError as error:  # how servers say that the client left while it was written to
-        logger.debug("A client left: %r", error)
-    finally:
-        watching.cancel()
-        client.forget()
+    def end(self) -> None:
+        if self._door:
+            self._door.release()
+            self._door = None

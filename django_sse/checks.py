@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from django_sse import conf
 from django_sse.access import get_authorizer
+from django_sse.asgi import DetachingApplication
 from django_sse.brokers import get_broker
 from django_sse.sequencer import NUMBERING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_settings"]
+__all__ = ["check_deployment", "check_settings"]
+
+DESCRIPTORS: Final = 4096
+"""Below this many open files a site with streams is warned."""
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -69,7 +74,7 @@ def _check_processes() -> Iterator[CheckMessage]:
             f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
             "next poll, and store=False events reach those of one process alone.",
             hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
-            id="django_sse.W002",
+            id="django_sse.W006",
         )
     config = conf.settings.BROKER
     if config["BACKEND"] == "django_sse.brokers.postgres.PostgresBroker":
@@ -79,5 +84,37 @@ def _check_processes() -> Iterator[CheckMessage]:
                 f"The database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, so it is probably a pgbouncer with "
                 "pool_mode=transaction. LISTEN hears nothing through that: browsers are told by the poll alone.",
                 hint="Name an alias that goes to PostgreSQL directly in OPTIONS['ALIAS'] of DJANGO_SSE['BROKER'].",
-                id="django_sse.W003",
+                id="django_sse.W007",
             )
+
+
+def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Check, for ``check --deploy``, what limits or burdens a site with many streams."""
+    descriptors = _descriptors()
+    if 0 <= descriptors < DESCRIPTORS:
+        yield Warning(
+            f"This shell allows {descriptors} open files. Each open stream is one, so a server that is started "
+            "here holds fewer streams than that, and then accepts no connection at all.",
+            hint=f"Raise it to {DESCRIPTORS} or more: ulimit -n, or LimitNOFILE= of systemd.",
+            id="django_sse.W008",
+        )
+    application = getattr(django_settings, "ASGI_APPLICATION", None)
+    if application:
+        try:
+            import_string(application)
+        except Exception:  # whatever it is, it is not ours to report
+            return
+        if not DetachingApplication.made:
+            yield Warning(
+                f"{application} is not made by django_sse.asgi, so every open stream holds a thread.",
+                hint="In that module: from django_sse.asgi import get_asgi_application, in place of Django's.",
+                id="django_sse.W009",
+            )
+
+
+def _descriptors() -> int:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return -1
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -33,6 +33,8 @@ class Settings:
     """Seconds after which a stream ends, for the browser to come back; each stream gets 70 to 100 % of it."""
     POLL_INTERVAL: float = 1
     """Seconds between two looks at the log when no doorbell rings."""
+    WRITE_TIMEOUT: float = 30
+    """Seconds after which a client that takes nothing of what is written to it is cut off."""
     RING_SIZE: int = 1000
     """Recent events that each process keeps encoded."""
     HANDLE_SIGNALS: bool = True
@@ -45,6 +47,8 @@ class Settings:
     """Channels of one stream."""
     MAX_EVENT_BYTES: int = 65536
     """Bytes of one event's data, as UTF-8."""
+    MAX_OPENING: int = 6
+    """Streams that one process opens at a time: each takes a thread and a database connection until it is open."""
 
     def __getattribute__(self, name: str) -> Any:
         if not name.isupper():
@@ -55,9 +59,9 @@ class Settings:
 
 settings: Final = Settings()
 
-_POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL")
+_POSITIVE: Final = ("HEARTBEAT", "RETRY", "MAX_AGE", "POLL_INTERVAL", "WRITE_TIMEOUT")
 _SWITCHES: Final = ("HANDLE_SIGNALS", "DEDICATED_SEQUENCER")
-_COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES")
+_COUNTS: Final = ("RING_SIZE", "MAX_CHANNELS", "MAX_EVENT_BYTES", "MAX_OPENING")
 
 
 def errors() -> Iterator[tuple[str, str]]:

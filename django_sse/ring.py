@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Ring", "join"]
 
-WRITE_BYTES: Final = 256 * 1024
+WRITE_BYTES: Final = 64 * 1024
 """A write stops growing here: what one slow client can hold of the process is this much and one frame."""
 MEMO_BYTES: Final = 4 * 1024 * 1024
 """Joined writes kept for the streams that will ask the same question before the next event."""

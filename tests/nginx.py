@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from demo_project.nginx import DEPLOY, configure, find
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEPLOY", "binary", "configure", "free_port", "nginx"]
 
 ATTEMPTS: Final = 5
-"""Ports that are tried: between the kernel's choice and nginx's start somebody else may take one."""
+"""Ports that are tried: between the choice and nginx's start somebody else may take one."""
 
 
 def binary() -> str:
@@ -29,9 +30,14 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """Return a port that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port that nobody has at this moment.
+
+    Below those of outgoing connections: one that a test gives up for a while must still be free then.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: str) -> tuple[Popen[bytes], Server]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from socket import socket
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIServer, make_server
@@ -39,6 +40,8 @@ _COMMANDS: Final = {
         "-b127.0.0.1:0",
         "tests.faults.preloaded",
     ],
+    "granian": ["granian", "--interface=asgi", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "hypercorn": ["hypercorn", "--bind=127.0.0.1:0", "--graceful-timeout=1", "tests.asgi:application"],
     "wsgi": ["tests.server"],
     "gunicorn-sync": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=sync", *_WSGI],
     "gthread": ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--worker-class=gthread", "--threads=2", *_WSGI],
@@ -131,6 +134,10 @@ def serve(
 
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
+    if server == "granian" and not port:  # its worker binds, and takes 0 for a port like any other
+        with socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],
@@ -144,8 +151,11 @@ def serve(
 
     def listens() -> bool:
         assert process.poll() is None, f"{server} ended with {process.returncode}:\n{running.log()}"
-        sockets = psutil.Process(process.pid).net_connections("tcp")
-        listening = [socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN]
+        processes = [psutil.Process(process.pid)]
+        if server == "granian":
+            processes += processes[0].children()
+        sockets = [one for process in processes for one in process.net_connections("tcp")]
+        listening = [one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN]
         running.port = listening[0] if listening else 0
         return bool(listening) and running.answers()
 

@@ -275,3 +275,59 @@ class TestDraining:
             last = await talk.receive_output(10)
             assert (last["body"], last["more_body"]) == (b"", False)
             await talk.wait(10)
+
+
+class Slow:
+    """Django, as far as opening a stream goes: it notes how many are being opened, and lets the test go on."""
+
+    def __init__(self) -> None:
+        self.opening = self.most = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.opening += 1
+        self.most = max(self.most, self.opening)
+        await self.go.wait()
+        self.opening -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.mark.parametrize(("accept", "most"), [(b"text/event-stream", 2), (b"text/html", 7)])
+async def test_streams_are_opened_by_turns_and_other_requests_are_not(settings: Any, accept: bytes, most: int) -> None:
+    settings.DJANGO_SSE = {"MAX_OPENING": 2}
+    django = Slow()
+    application = DetachingApplication(django)
+    where = {**scope(), "headers": [(b"accept", accept)]}
+    talks = [ApplicationCommunicator(application, where) for _ in range(7)]
+    for talk in talks:
+        await talk.send_input({"type": "http.request"})
+    for _ in range(100):  # turns of the loop: more than it takes all of them to come in, if they may
+        await asyncio.sleep(0)
+    django.go.set()
+    for talk in talks:
+        assert (await talk.receive_output(10))["status"] == 200
+        await talk.wait(10)
+    assert django.most == most
+
+
+async def test_a_stream_that_is_served_by_django_gives_its_turn_away(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_OPENING": 1}
+    staying = asyncio.Event()
+
+    async def stays(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await staying.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    application = DetachingApplication(stays)
+    talks = [
+        ApplicationCommunicator(application, {**scope(), "headers": [(b"accept", b"text/event-stream")]})
+        for _ in range(3)
+    ]
+    for talk in talks:
+        await talk.send_input({"type": "http.request"})
+        assert (await talk.receive_output(10))["status"] == 200
+    staying.set()
+    for talk in talks:
+        await talk.wait(10)

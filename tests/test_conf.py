@@ -8,7 +8,8 @@ from django.core.checks import run_checks
 from django.db import connection
 from django.db.utils import ConnectionHandler
 
-from django_sse.checks import check_settings
+from django_sse.asgi import DetachingApplication, get_asgi_application
+from django_sse.checks import check_deployment, check_settings
 from django_sse.conf import Settings, settings
 from tests.settings import POSTGRESQL
 
@@ -114,7 +115,7 @@ def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None
 @pytest.mark.parametrize(
     ("workers", "backend", "expected"),
     [
-        ("4", "local.LocalBroker", ["django_sse.W002"]),
+        ("4", "local.LocalBroker", ["django_sse.W006"]),
         ("1", "local.LocalBroker", []),
         ("many", "local.LocalBroker", []),
         ("4", "redis.RedisBroker", []),
@@ -134,7 +135,26 @@ def test_listening_through_a_transaction_pool_is_warned_of(settings: Any, monkey
     monkeypatch.setattr("django_sse.brokers.postgres.connections", ConnectionHandler({"default": {}, "pooled": pooled}))
     broker = {"BACKEND": "django_sse.brokers.postgres.PostgresBroker", "OPTIONS": {"ALIAS": "pooled"}}
     settings.DJANGO_SSE = {"BROKER": broker}
-    assert ids(check_settings()) == ["django_sse.W003"]
+    assert ids(check_settings()) == ["django_sse.W007"]
+
+
+def test_few_open_files_are_warned_of_before_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    assert ids(list(check_deployment())) == ["django_sse.W008"]
+    monkeypatch.setattr("resource.getrlimit", lambda _: (-1, -1))  # no limit
+    assert ids(list(check_deployment())) == []
+
+
+def test_who_serves_with_djangos_own_application_is_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (65536, 65536))
+    monkeypatch.setattr(DetachingApplication, "made", False)
+    settings.ASGI_APPLICATION = "django.core.asgi.get_asgi_application"
+    assert ids(list(check_deployment())) == ["django_sse.W009"]
+    settings.ASGI_APPLICATION = "nowhere.application"
+    assert ids(list(check_deployment())) == []
+    get_asgi_application()
+    settings.ASGI_APPLICATION = "tests.asgi.application"
+    assert ids(list(check_deployment())) == []
 
 
 def test_the_check_is_registered(settings: Any) -> None:

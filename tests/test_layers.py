@@ -11,17 +11,29 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
     {"exceptions", "conf"},
-    {"wire", "channels", "cursor", "detach", "readable", "parser"},
+    {"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
     {"ring", "models", "upstream"},
     {"log", "gate", "encoders"},
     {"sequencer", "brokers", "retention", "source", "compaction"},
     {"publish", "reader", "hub"},
     {"stream", "drain", "writer"},
     {"responses", "access", "views", "asgi", "changelist", "replay", "tokens", "polling"},
-    {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
+    {
+        "templatetags",
+        "script",
+        "admin",
+        "checks",
+        "management",
+        "signals",
+        "tasks",
+        "testing",
+        "apps",
+        "urls",
+        "consumers",
+    },
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
-NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser"}
+NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser", "connection"}
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.
     ("hub", "reader"),

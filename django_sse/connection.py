@@ -1,0 +1,190 @@
+"""The client's end of one request, as a server shows it to an ASGI application. No Django in here.
+
+ASGI says nothing of back pressure. With uvicorn, granian and hypercorn ``send`` waits for a slow client; daphne's
+returns at once and keeps whatever the client does not read. Twisted, below daphne, tells a producer when to pause, so
+a ``Valve`` is registered there. That, and cutting a connection, goes through what the server happens to bind its
+``send`` to, so both are looked for and are left out where they are not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from collections.abc import Awaitable, Callable
+
+    from django_sse.detach import Body
+
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+__all__ = ["Connection", "Valve"]
+
+logger = logging.getLogger(__name__)
+
+END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+SWEEP: Final = 0.25
+"""Of the write timeout: how often is looked for writes that take longer."""
+
+
+class Valve:
+    """A push producer of Twisted's, which says when the client takes no more."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @classmethod
+    def of(cls, send: Send) -> Valve | None:
+        """Return a valve on the transport behind ``send``, or None where that is not Twisted's or has a producer."""
+        register = getattr(_bound(send), "registerProducer", None)
+        if register is None:
+            return None
+        valve = cls()
+        try:
+            register(valve, True)
+        except (RuntimeError, ValueError):
+            return None
+        return valve
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's names
+        self._room.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self._room.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self._room.set()
+
+    async def wait(self) -> None:
+        """Return when there is room."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+
+class Connection:
+    """What one client says and is sent."""
+
+    _writing: WeakKeyDictionary[AbstractEventLoop, set[Connection]] = WeakKeyDictionary()
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._waiting: Task[Message] | None = None
+        self._since: float | None = None
+        self._task: Task[Any] | None = None
+        self._stalled = False
+        self.gone = False
+
+    async def receive(self) -> Message:
+        """Hear the client, for Django: it stops listening when it returns, and must not take a message with it."""
+        if self._waiting is None:
+            self._waiting = asyncio.ensure_future(self._receive())
+        message = await asyncio.shield(self._waiting)
+        self._waiting = None
+        self.gone = message["type"] == "http.disconnect"
+        return message
+
+    def forget(self) -> None:
+        """Listen no more."""
+        if self._waiting:
+            self._waiting.cancel()
+
+    async def serve(self, body: Body, patience: float) -> None:
+        """Write ``body`` until it ends or the client leaves, who is cut off when a write takes longer than ``patience``
+        seconds."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        valve = Valve.of(self._send)
+        pieces = aiter(body)
+        self._listen(body)
+        self._watch(loop, patience)
+        try:
+            async for data in pieces:
+                if self.gone:
+                    return
+                self._since = loop.time()
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                if valve:
+                    await valve.wait()
+                self._since = None
+            if not self.gone:
+                await self._send(END)
+        except asyncio.CancelledError:
+            if self._stalled and self._task:
+                self._task.uncancel()  # it was our own doing
+                await self._cut(patience)
+                return
+            # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out.
+            if not self.gone:
+                await self._send(END)
+            raise
+        except OSError as error:  # how servers say that the client left while it was written to
+            logger.debug("A client left: %r", error)
+        finally:
+            self._writing[loop].discard(self)
+            self.forget()
+            await pieces.aclose()
+
+    def _listen(self, body: Body) -> None:
+        """End ``body`` when the client leaves."""
+        if self.gone:
+            body.end()
+            return
+        if self._waiting is None:
+            self._waiting = asyncio.ensure_future(self._receive())
+        self._waiting.add_done_callback(partial(self._heard, body))
+
+    def _heard(self, body: Body, waiting: Task[Message]) -> None:
+        if waiting.cancelled():
+            return
+        self._waiting = None
+        self.gone = waiting.exception() is not None or waiting.result()["type"] == "http.disconnect"
+        self._listen(body)
+
+    def _watch(self, loop: AbstractEventLoop, patience: float) -> None:
+        writing = self._writing.get(loop)
+        if not writing:
+            writing = self._writing[loop] = set()
+            loop.call_later(patience * SWEEP, _sweep, loop, writing, patience)
+        writing.add(self)
+
+    def check(self, now: float, patience: float) -> None:
+        """Give up a write that has taken longer than ``patience``."""
+        if self._task and self._since is not None and now - self._since > patience and not self._stalled:
+            self._stalled = True
+            self._task.cancel()
+
+    async def _cut(self, patience: float) -> None:
+        """Drop what the server still holds for a client that does not read; an end would wait behind it."""
+        logger.info("A client took nothing for %s s and was cut off", patience)
+        transport = getattr(_bound(self._send), "transport", None)
+        for name in ("abort", "abortConnection"):  # asyncio's, and Twisted's
+            if abort := getattr(transport, name, None):
+                abort()
+                if self._waiting:  # else uvicorn complains of a body without an end
+                    await asyncio.wait([self._waiting], timeout=1)
+                return
+
+
+def _bound(send: Send) -> Any:
+    """What the server has bound its ``send`` to: the object of the method, or the argument of the partial."""
+    if isinstance(send, partial):
+        return send.args[0] if send.args else None
+    return getattr(send, "__self__", None)
+
+
+def _sweep(loop: AbstractEventLoop, writing: set[Connection], patience: float) -> None:
+    now = loop.time()
+    for connection in writing:
+        connection.check(now, patience)
+    if writing:
+        loop.call_later(patience * SWEEP, _sweep, loop, writing, patience)
+    else:
+        Connection._writing.pop(loop, None)
