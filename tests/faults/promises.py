@@ -87,10 +87,7 @@ PROMISES: Final = (
     ),
     Promise(
         "A transaction that stays open delays its own events and no others, on its own channel neither.",
-        (
-            "test_sequencer.py::test_an_open_transaction_delays_only_its_own_events",
-            "faults/test_transactions.py::test_a_transaction_that_stays_open_delays_its_own_events_alone",
-        ),
+        ("faults/test_transactions.py::test_a_transaction_that_stays_open_delays_its_own_events_alone",),
     ),
     Promise(
         "An idle stream holds no thread and no database connection; 300 of them leave a process with 10 connections at "
