@@ -75,6 +75,10 @@ class Group(AsyncJsonWebsocketConsumer):
         await self.send_json(message["data"])
 
 
+class Log(EventConsumer):
+    channels = [CHANNEL]
+
+
 async def publish(request: HttpRequest, how: str) -> HttpResponse:
     data = {**json.loads(request.body), "at": time.monotonic()}
     if how == "group":
@@ -114,7 +118,7 @@ application = ProtocolTypeRouter(
     {
         "http": get_asgi_application(),
         "websocket": URLRouter(
-            [path("group/", Group.as_asgi()), path("log/", EventConsumer.as_asgi())]  # type: ignore[arg-type]
+            [path("group/", Group.as_asgi()), path("log/", Log.as_asgi())]  # type: ignore[arg-type]
         ),
     }
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.service import Service
 
 CLIENTS = 200
-EVENTS = 200
+EVENTS = 100
 PAUSE = 0.05
 WAYS = {
     "SSE, django_sse": ("memory", "log", "sse"),
