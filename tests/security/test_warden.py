@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, transaction
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, asend_event, close_streams, log, recheck, views, warden
+from django_sse import aclose_streams, admission, asend_event, close_streams, log, recheck, warden
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.grant import Grant
 from django_sse.hub import Hub
@@ -373,13 +373,13 @@ class TestAskingAgain:
 
     async def test_a_stream_keeps_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         kept: list[Any] = []
-        of = views.Grant.of
+        of = admission.Grant.of
 
         async def note(request: Any, *args: Any) -> Any:
             kept.append(weakref.ref(request))
             return await of(request, *args)
 
-        monkeypatch.setattr(views.Grant, "of", note)
+        monkeypatch.setattr(admission.Grant, "of", note)
         response: Any = await AsyncClient().get("/events/?channel=public.a")
         pieces = aiter(response.streaming_content)
         await anext(pieces)
