@@ -18,6 +18,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.fanout
 	$(BIN)/python -m benchmarks.publish
 
 check: $(VENV)/.check

@@ -11,3 +11,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "django_eventstream"]
 EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"
 EVENTSTREAM_CHANNELMANAGER_CLASS = "django_eventstream.channelmanager.DefaultChannelManager"
 LOGGING_CONFIG = None
+DJANGO_SSE = {
+    "BROKER": {"BACKEND": "django_sse.brokers.redis.RedisBroker", "OPTIONS": {"ALIAS": "redis"}},
+    "MAX_STREAMS_PER_USER": None,
+}
