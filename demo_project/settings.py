@@ -21,10 +21,12 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_sse",
+    "demo_project.ask",
     "demo_project.dashboard",
     "demo_project.orders",
     "demo_project.raw",
     "demo_project.reconnect",
+    "demo_project.versus",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -79,6 +81,9 @@ if address := os.environ.get("DEMO_REDIS"):
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": address, "KEY_PREFIX": "demo"}}
     DJANGO_SSE = {"BROKER": {"BACKEND": "django_sse.brokers.redis.RedisBroker"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# For the WebSockets of one page, in this one process.
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -9,7 +9,9 @@ urlpatterns = [
     path("", include("demo_project.dashboard.urls")),
     path("orders/", include("demo_project.orders.urls")),
     path("reconnect/", include("demo_project.reconnect.urls")),
+    path("ask/", include("demo_project.ask.urls")),
     path("raw/", include("demo_project.raw.urls")),
+    path("versus/", include("demo_project.versus.urls")),
     path("events/", include("django_sse.urls")),
     path("admin/", admin.site.urls),
     # The admin's pages name no icon, so browsers ask for this one.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
 
+    from django_sse.detach import Body
+
     Scope = dict[str, Any]
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -47,8 +49,16 @@ class DetachingApplication:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        slot = Slot()
         client = Connection(receive, send)
+        body = await self._request(scope, client, send)
+        if body:  # and nothing of the request is left but this
+            await client.serve(body, settings.WRITE_TIMEOUT)
+        else:
+            client.forget()
+
+    async def _request(self, scope: Scope, client: Connection, send: Send) -> Body | None:
+        """Have Django answer; return what it left behind."""
+        slot = Slot()
         turn = _Turn(scope)
 
         async def send_on(message: dict[str, Any]) -> None:
@@ -67,10 +77,7 @@ class DetachingApplication:
         finally:
             current_slot.reset(asked)
             turn.end()
-        if slot.detached and slot.stream:
-            await client.serve(slot.stream, settings.WRITE_TIMEOUT)
-        else:
-            client.forget()
+        return slot.stream if slot.detached else None
 
 
 class _Turn:

@@ -4,19 +4,16 @@ A piece says from which character on its text counts, ``{"at": 12, "text": "..."
 
     text = text.slice(0, at) + piece
 
-Whole and in order, pieces append. But the rule also takes a piece twice, and a text that begins anew. So the end event,
-which as it is written adds nothing, can be rewritten to carry the whole text from character 0, and the pieces before it
-be deleted: a reader anywhere in the middle, whose position is below that of the end event, receives that one and has
-the whole text, whatever it had; a reader behind it is not concerned. No copy of an old row does harm, in the memory of
-any process: what a reader gets after it is the end event, old or new, and both are right for it.
+Whole and in order, pieces append. But the rule also takes a piece twice, and a text that begins anew. So the end event
+carries the whole text, from character 0. From then on the pieces are of no use, and go: whoever stands before the end
+event gets it, and has the whole text, whatever it had; whoever stands behind it had it. It does not matter that some
+process still has the pieces in memory and another does not, since nothing of what remains was ever written anew.
 """
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final
-
-from django.db import transaction
 
 from django_sse.conf import settings
 from django_sse.models import Event
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DONE",
-    "LONGEST",
     "PIECE",
     "STOP",
     "apply",
@@ -44,8 +40,6 @@ DONE: Final = "done"
 """The type of the end event."""
 STOP: Final = "stop"
 """The type, and the key, of the event that asks a producer to end."""
-LONGEST: Final = 1024 * 1024
-"""Bytes of a text that is compacted. One event goes out in one write: what is longer stays in pieces."""
 
 
 def width(text: str) -> int:
@@ -58,22 +52,22 @@ def piece(at: int, text: str, **more: Any) -> dict[str, Any]:
     return {"at": at, "text": text, **more}
 
 
+def fits(data: dict[str, Any]) -> bool:
+    """Tell whether ``data`` can be one event."""
+    return len(json.dumps(data, ensure_ascii=False).encode()) <= settings.MAX_EVENT_BYTES
+
+
 def apply(text: str, data: dict[str, Any]) -> str:
     """Take in the data of a ``token`` or ``done`` event, as a page does; ``at`` counts UTF-16 code units."""
     units = text.encode("utf-16-le")[: 2 * data["at"]]
     return units.decode("utf-16-le") + str(data["text"])
 
 
-def compact(done: Event, text: str, reason: str) -> int:
-    """Put the whole ``text`` into the end event ``done`` and delete the pieces before it; return how many went."""
-    data = json.dumps(piece(0, text, reason=reason), ensure_ascii=False, separators=(",", ":"))
-    if len(data.encode()) > LONGEST:
-        return 0
-    with transaction.atomic(using=settings.DATABASE):
-        rows = Event.objects.using(settings.DATABASE).filter(channel=done.channel, pk__lt=done.pk)
-        earlier = rows.filter(type=DONE).order_by("-pk").values_list("pk", flat=True).first() or 0
-        Event.objects.using(settings.DATABASE).filter(pk=done.pk).update(data=data)
-        deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP)).delete()
+def compact(done: Event) -> int:
+    """Delete the pieces of the text that the end event ``done`` carries whole; return how many went."""
+    rows = Event.objects.using(settings.DATABASE).filter(channel=done.channel, pk__lt=done.pk)
+    earlier = rows.filter(type=DONE).order_by("-pk").values_list("pk", flat=True).first() or 0
+    deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP)).delete()
     return deleted
 
 

@@ -46,6 +46,8 @@ class Settings:
     """Seconds after which a stream ends, for the browser to come back; each stream gets 70 to 100 % of it."""
     POLL_INTERVAL: float = 1
     """Seconds between two looks at the log when no doorbell rings."""
+    JOIN_WINDOW: float = 0
+    """Seconds that a stream rests after each write, so that what comes meanwhile leaves as one."""
     WRITE_TIMEOUT: float = 30
     """Seconds after which a client that takes nothing of what is written to it is cut off."""
     RING_SIZE: int = 1000
@@ -105,6 +107,8 @@ def errors() -> Iterator[tuple[str, str]]:
             )
         elif key == "RECHECK" and not (value is None or (_is_number(value) and value > 0)):
             yield f"DJANGO_SSE['RECHECK'] is {value!r}.", "It must be a number greater than 0, or None for never."
+        elif key == "JOIN_WINDOW" and not (_is_number(value) and value >= 0):
+            yield f"DJANGO_SSE['JOIN_WINDOW'] is {value!r}.", "It must be a number of seconds, such as 0.02, 0 for none."
         elif key == "TRUSTED_PROXIES" and not (_is_whole(value) and value >= 0):
             yield f"DJANGO_SSE['TRUSTED_PROXIES'] is {value!r}.", "It must be a whole number, 0 for none."
         elif key == "ALLOWED_ORIGINS" and not _are_origins(value):

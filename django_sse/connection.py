@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Valve:
         valve = cls()
         try:
             register(valve, True)
-        except (RuntimeError, ValueError):
-            return None
+        except (AttributeError, RuntimeError, ValueError):
+            return None  # AttributeError: the client has left, and Twisted's request has no channel any more
         return valve
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's names
@@ -71,7 +71,8 @@ class Valve:
 class Connection:
     """What one client says and is sent."""
 
-    _writing: WeakKeyDictionary[AbstractEventLoop, set[Connection]] = WeakKeyDictionary()
+    __slots__ = ("_receive", "_send", "_since", "_stalled", "_task", "_waiting", "gone")
+    _writing: ClassVar[WeakKeyDictionary[AbstractEventLoop, set[Connection]]] = WeakKeyDictionary()
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -150,7 +151,7 @@ class Connection:
 
     def _watch(self, loop: AbstractEventLoop, patience: float) -> None:
         writing = self._writing.get(loop)
-        if not writing:
+        if writing is None:  # an empty one still has its sweep to come
             writing = self._writing[loop] = set()
             loop.call_later(patience * SWEEP, _sweep, loop, writing, patience)
         writing.add(self)

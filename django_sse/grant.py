@@ -14,6 +14,7 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.utils.functional import SimpleLazyObject
 
 from django_sse.address import client_address
+from django_sse.conf import settings
 from django_sse.control import fingerprint
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ class Grant:
 
     @property
     def name(self) -> str:
-        """Whom this is about, as far as anybody can tell: the user, else the address; empty where not even that."""
-        return f"user {self.user}" if self.user else self.address
+        """Whom this is about, as far as anybody can tell: the user, else the address, where a site counts by those;
+        else nobody. Behind a proxy that no setting names all clients have one address, and must not share one limit."""
+        if self.user:
+            return f"user {self.user}"
+        return self.address if settings.MAX_STREAMS_PER_ADDRESS is not None else ""
 
     def request(self, user: Any, session: Any) -> HttpRequest:
         """Return the request as it would be if the client came now with this ``user`` and ``session``."""

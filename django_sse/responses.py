@@ -16,7 +16,7 @@ from django_sse.source import Source
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["EventStreamResponse", "FrameResponse", "encode_item", "event_body"]
+__all__ = ["EventStreamResponse", "encode_item", "event_body"]
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -97,7 +97,7 @@ class Stream:
         self.audible = False
         """Whether heartbeats are events, each on time whatever else is sent: a page hears only the types it listens
         for. Whoever opened the stream may set it."""
-        self._ephemeral: deque[bytes] = deque(maxlen=EPHEMERAL)
+        self._ephemeral: deque[bytes] | None = None  # made when needed: an empty one has 600 bytes
         self._page = FIRST_PAGE
         self._ended = False
         self._waiter: Future[None] | None = None
@@ -124,6 +124,8 @@ class Stream:
 
     def ephemeral(self, frame: bytes) -> None:
         """Send ``frame`` in passing: it has no position. (``hub.Subscriber``)"""
+        if self._ephemeral is None:
+            self._ephemeral = deque(maxlen=EPHEMERAL)
         self._ephemeral.append(frame)
         self.wake()
 
@@ -146,6 +148,7 @@ class Stream:
             yield long_retry()
             return
         hub.add(self)
+        rest = settings.JOIN_WINDOW
         self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
         self._written_at = loop.time()
         self._tick()
@@ -159,6 +162,8 @@ class Stream:
                 if not self.audible:
                     self._written_at = loop.time()
                 yield data
+                if rest:
+                    await asyncio.sleep(rest)
             if self._farewell:
                 yield self._farewell
         finally:

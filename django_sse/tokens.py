@@ -13,7 +13,6 @@ which also has a ``reason``: ``end``, ``stopped`` or ``failed``. See ``compactio
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import aclosing, suppress
 from time import monotonic
@@ -24,8 +23,7 @@ from django.db import Error as DatabaseFailure
 
 from django_sse import log
 from django_sse.channels import check_channel
-from django_sse.compaction import DONE, PIECE, STOP, compact, first_position, has_ended, piece, width
-from django_sse.conf import settings
+from django_sse.compaction import DONE, PIECE, STOP, compact, first_position, fits, has_ended, piece, width
 from django_sse.publish import send_event
 from django_sse.source import generator
 from django_sse.writer import Writer
@@ -219,10 +217,13 @@ class TokenStream:
         if self._rest:  # half of a character, whose other half never came
             items.append((self.channel, PIECE, piece(self._at, "\N{REPLACEMENT CHARACTER}")))
             self._at += 1
-        done = await self._write([*items, (self.channel, DONE, piece(self._at, "", reason=reason))])
-        text = _clean(self.text)
+        whole = piece(0, _clean(self.text), reason=reason)
+        if not fits(whole):  # then the pieces stay, and the end is only that
+            await self._write([*items, (self.channel, DONE, piece(self._at, "", reason=reason))])
+            return
+        done = await self._write([*items, (self.channel, DONE, whole)])
         try:
-            await self._writer.run(lambda: compact(done, text, reason))
+            await self._writer.run(lambda: compact(done))
         except DatabaseFailure as error:
             logger.warning("The pieces of a generated text stay in the log: %r", error)
 
@@ -240,7 +241,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def _portions(text: str) -> Iterator[str]:
     """Yield ``text`` in parts that fit into an event each."""
-    if len(json.dumps(piece(10**12, text), ensure_ascii=False).encode()) <= settings.MAX_EVENT_BYTES or len(text) < 2:
+    if len(text) < 2 or fits(piece(10**12, text)):
         if text:
             yield text
     else:

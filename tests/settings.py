@@ -13,7 +13,7 @@ _SQLITE: dict[str, Any] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": ":memory:",
     # A file: the hub reads in a thread of its own, with a connection of its own, as in production.
-    "TEST": {"NAME": Path(__file__).parent / "test.sqlite3"},
+    "TEST": {"NAME": Path(__file__).parent / f"{NAME}.sqlite3"},
     "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL", "timeout": 20},
 }
 POSTGRESQL: dict[str, Any] = {

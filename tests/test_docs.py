@@ -147,7 +147,14 @@ class TestReference:
 
     def test_numbers_that_must_be_positive_are_told_apart(self) -> None:
         numbers = [quoted(key)[0] for key, default, _ in self.settings() if quoted(default)[0].isdigit()]
-        assert set(numbers) <= {"RECHECK", "TRUSTED_PROXIES", *conf._LIMITS, *conf._POSITIVE, *conf._COUNTS}
+        assert set(numbers) <= {
+            "RECHECK",
+            "JOIN_WINDOW",
+            "TRUSTED_PROXIES",
+            *conf._LIMITS,
+            *conf._POSITIVE,
+            *conf._COUNTS,
+        }
 
     def test_checks(self) -> None:
         known = re.findall(r'"(django_sse\.[EW]\d{3})"', (ROOT / "django_sse/checks.py").read_text())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from django_sse.encoders import AnthropicEncoder, EventEncoder, OpenAIEncoder, TextEncoder, UIMessageEncoder
 from django_sse.parser import Parser, ReceivedEvent
 from django_sse.source import Source
+from tests.packages import NPM, need_packages
 from tests.services import missing
 from tests.upstream import Upstream, upstream
 
@@ -102,6 +105,30 @@ def test_anthropics_client_hears_of_a_failure(service: Upstream) -> None:
         ask_anthropic(service) as stream,
     ):
         list(stream.text_stream)
+
+
+def ask_ai_sdk(service: Upstream) -> Any:
+    need_packages()
+    node = shutil.which("node") or missing("This test needs node to run the AI SDK.")
+    asked = subprocess.run([node, "ui.mjs", service.url], cwd=NPM, stdout=subprocess.PIPE, timeout=60, check=True)
+    return json.loads(asked.stdout)
+
+
+def test_the_ai_sdks_client(service: Upstream) -> None:
+    answer(service, UIMessageEncoder(id="msg-1"))
+    assert ask_ai_sdk(service) == {
+        "message": {
+            "id": "msg-1",
+            "role": "assistant",
+            "parts": [{"type": "step-start"}, {"type": "text", "text": TEXT, "state": "done"}],
+        },
+        "errors": [],
+    }
+
+
+def test_the_ai_sdks_client_hears_of_a_failure(service: Upstream) -> None:
+    answer(service, UIMessageEncoder(), fails=True)
+    assert ask_ai_sdk(service)["errors"] == ["The generation failed."]
 
 
 def test_openai() -> None:

@@ -21,7 +21,10 @@ LEVELS = [
     {"publish", "reader", "hub"},
     {"stream", "drain", "writer", "warden", "revocation"},
     {"responses", "access", "views", "asgi", "changelist", "replay", "tokens", "polling", "admission"},
-    {"templatetags", "script", "admin", "checks", "management", "signals", "tasks", "testing", "apps", "urls"},
+    {
+        *{"templatetags", "script", "admin", "checks", "management", "signals"},
+        *{"tasks", "testing", "apps", "urls", "consumers"},
+    },
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
 NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser", "connection", "control"}

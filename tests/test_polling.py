@@ -150,7 +150,7 @@ class TestJSON:
     def test_nobody_may_keep_it(self) -> None:
         response = Client().get("/events/", headers={"Accept": "application/json"})
         assert response["Cache-Control"] == "no-store, private"
-        assert response["Vary"] == "Accept, Cookie"
+        assert response["Vary"] == "Accept, Cookie, Origin"
 
     def test_without_a_database_the_client_is_asked_to_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*args: Any, **kwargs: Any) -> Any:

@@ -132,6 +132,21 @@ async def test_large_events_are_replayed_within_bounds(settings: Any) -> None:
         await pieces.aclose()
 
 
+async def test_what_comes_while_a_stream_rests_leaves_as_one_write(settings: Any) -> None:
+    settings.DJANGO_SSE = {"JOIN_WINDOW": 0.2}
+    pieces = aiter(await Stream.open(["a"], None))
+    await anext(pieces)
+    await publish("at once")
+    assert (await anext(pieces)).count(b"data:") == 1
+    resting = asyncio.ensure_future(anext(pieces))
+    await publish(1)
+    await Hub.current().catch_up()
+    await publish(2)
+    await Hub.current().catch_up()
+    assert (await resting).count(b"data:") == 2
+    await pieces.aclose()
+
+
 class TestSilence:
     async def test_the_heartbeat_moves_the_cursor_of_a_quiet_channel(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"HEARTBEAT": 0.05}

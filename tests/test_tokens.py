@@ -89,26 +89,22 @@ async def test_the_halves_of_a_character_are_joined() -> None:
 
 
 async def test_half_of_a_character_at_the_end_does_not_break_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "compact", lambda *args: 0)
+    monkeypatch.setattr(tokens, "fits", lambda data: "reason" not in data)
     async with token_stream(CHANNEL) as stream:
         await stream.send("a\ud83d")
-    assert read(await arows()) == "a\ufffd"
+    assert await arows() == [
+        ("token", {"at": 0, "text": "a"}),
+        ("token", {"at": 1, "text": "\ufffd"}),
+        ("done", {"at": 2, "text": "", "reason": "end"}),
+    ]
 
 
-async def test_a_large_token_is_published_in_parts(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_that_is_too_long_for_one_event_stays_in_parts(settings: Any) -> None:
     settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
-    monkeypatch.setattr(tokens, "compact", lambda *args: 0)
     text = 'é"\n\N{ROCKET}' * 500
     await stream_tokens(CHANNEL, [text])
     assert read(await arows()) == text
     assert await sync_to_async(lambda: max(len(event.data.encode()) for event in Event.objects.all()))() <= 300
-
-
-async def test_a_very_long_text_stays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_sse.compaction.LONGEST", 1000)
-    await stream_tokens(CHANNEL, ["x" * 2000])
-    assert read(await arows()) == "x" * 2000
-    assert (await arows())[-1] == ("done", {"at": 2000, "text": "", "reason": "end"})
 
 
 async def model(*steps: str | float | Exception) -> AsyncIterator[str]:
@@ -235,28 +231,43 @@ async def test_other_events_and_earlier_texts_of_the_channel_stay() -> None:
 
 
 def test_a_reader_anywhere_loses_nothing_when_the_pieces_go() -> None:
-    """Each reader has what it read up to some position, and goes on with what the log has now."""
+    """Each reader has what it read up to some position, and goes on with what the log has now, or had then: the memory
+    of some process. In any mixture of the two, it ends with the whole text."""
     send_event(CHANNEL, "note", 0)
     words = [random.choice(["a ", "wörd ", "\N{ROCKET}", "\n"]) for _ in range(300)]
+    text = "".join(words)
 
-    async def produce() -> list[tuple[int, list[tuple[str, Any]]]]:
+    async def produce() -> list[tuple[int, list[tuple[int, str, Any]]]]:
         seen = []
         async with token_stream(CHANNEL) as stream:
             for number, word in enumerate(words):
                 await stream.send(word)
                 if number % 10 == 0:
                     await asyncio.sleep(0.02)
-                    position = await sync_to_async(log.get_head)()
-                    seen.append((position, list(await arows())))
+                    seen.append((await sync_to_async(log.get_head)(), await sync_to_async(positions)()))
         return seen
 
+    def positions() -> list[tuple[int, str, Any]]:
+        return [(event.position or 0, event.type, json.loads(event.data)) for event in log.after(0, [CHANNEL], 1000)]
+
     seen = async_to_sync(produce)()
-    text = "".join(words)
+    now = positions()
     assert len({position for position, _ in seen}) > 5
-    assert len(rows()) == 2
+    assert [kind for _, kind, _ in now] == ["note", "done"]
+    then = [*seen[-1][1], *now[1:]]
     for position, events in seen:
-        assert read(rows(CHANNEL, position), read(events)) == text
-    assert read(rows()) == text
+        mine = read([(kind, data) for _, kind, data in events])
+        assert read(rows(CHANNEL, position), mine) == text
+        for _ in range(20):
+            cursor, shown = position, mine
+            while cursor < now[-1][0]:  # a page from one place, a page from another
+                source, upto = random.choice([now, then]), random.randint(cursor + 1, now[-1][0])
+                shown = read([(kind, data) for at, kind, data in source if cursor < at <= upto], shown)
+                cursor = upto
+            assert shown == text
+    since = tokens_since(CHANNEL)
+    for source in (now, then):  # a page that is loaded afterwards
+        assert read([(kind, data) for at, kind, data in source if at > min(since, now[1][0] - 1)]) == text
 
 
 async def test_the_database_may_fail_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

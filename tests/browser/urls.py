@@ -18,12 +18,16 @@ from django.template import RequestContext, Template, TemplateSyntaxError
 from django.urls import include, path
 from django.utils.decorators import decorator_from_middleware
 
-from django_sse import send_events
-from django_sse.responses import event_body
+from django_sse import get_head, send_events
+from django_sse.responses import EventStreamResponse, event_body
 from django_sse.signals import stream_closed, stream_opened
+from django_sse.tokens import tokens_since
 from tests.browser.middleware import requests
+from tests.packages import need_packages
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from django.http import HttpRequest
 
 _open: dict[Any, Any] = {}
@@ -63,6 +67,53 @@ def raw(request: HttpRequest, body: str) -> HttpResponse:
     return event_body(urlsafe_b64decode(body))
 
 
+LIBRARIES = {
+    "htmx4.js": "htmx4/dist/htmx.js",
+    "hx-sse.js": "htmx4/dist/ext/hx-sse.js",
+    "htmx2.js": "htmx2/dist/htmx.js",
+    "sse.js": "htmx-ext-sse/sse.js",
+    "alpine.js": "alpinejs/dist/cdn.js",
+}
+
+
+def library(request: HttpRequest, name: str) -> HttpResponse:
+    text = (need_packages() / LIBRARIES[name]).read_text()
+    return HttpResponse(text, content_type="text/javascript; charset=utf-8")
+
+
+def recipe(request: HttpRequest, body: str) -> HttpResponse:
+    """A page of the documentation: the template in ``body``, with the context that the text around it promises."""
+    template = Template(urlsafe_b64decode(body).decode())
+    channel = request.GET.get("channel", "")
+    context = {"since": tokens_since(channel) if channel else get_head(), "channel": channel}
+    text = template.render(RequestContext(request, context))
+    return HttpResponse(f"<!doctype html><html lang=en><title>recipe</title><body>{text}</body></html>")
+
+
+calls: dict[str, list[str | None]] = {}
+"""What each call of ``answer`` presented, by its question."""
+
+
+async def answer(request: HttpRequest) -> HttpResponse | EventStreamResponse:
+    """The view of docs/tokens.md. ``q=cut…`` breaks the connection after the first word."""
+    question = request.GET["q"]
+    presented = request.headers.get("Last-Event-ID")
+    calls.setdefault(question, []).append(presented)
+    if presented is not None:
+        return HttpResponse(status=204)
+
+    async def words() -> AsyncIterator[str]:
+        yield "one "
+        await asyncio.sleep(3600 if question.startswith("cut") else 0.1)
+        yield "two"
+
+    return EventStreamResponse(words())
+
+
+def answered(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"presented": calls.get(request.GET["q"], [])})
+
+
 def publish(request: HttpRequest) -> JsonResponse:
     """Publish in the process of the server; with ``?end=<channel>``, end that channel's streams first."""
     ended = []
@@ -92,6 +143,10 @@ urlpatterns = [
     path("page/", page),
     path("raw/<str:body>/", raw),
     path("favicon.ico", lambda request: HttpResponse(status=204)),
+    path("answer/", answer),
+    path("control/answered/", answered),
+    path("recipe/<path:body>/", recipe),
+    path("library/<str:name>", library),
     path("control/publish/", publish),
     path("control/requests/", recorded),
     path("csp/package/", decorator_from_middleware(CSPMiddleware)(csp(_POLICY)(page))),

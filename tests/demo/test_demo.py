@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("/", "/orders/", "/reconnect/", "/raw/")
+PAGES = ("/", "/orders/", "/reconnect/", "/ask/", "/versus/", "/raw/")
 PATIENCE = 30
 """Seconds after which something that should happen counts as not happening; nothing waits for it to pass."""
 expect.set_options(timeout=PATIENCE * 1000)

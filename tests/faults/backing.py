@@ -70,7 +70,11 @@ class _Process:
                     )
                 return self.answers()
 
-            wait_for(runs, f"{type(self).__name__} answers, see {self.directory}/output")
+            try:
+                wait_for(runs, f"{type(self).__name__} answers, see {self.directory}/output")
+            except BaseException:
+                self.kill()
+                raise
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """End it by this signal; SIGINT and SIGTERM let it say goodbye."""

@@ -269,6 +269,17 @@ class Crowd:
         )
         assert not self.broken, repr(self.broken)
 
+    def beat(self, times: int = 2, seconds: float = 30.0) -> None:
+        """Wait until every browser has read so many further blocks on the connection that it has."""
+        before = {browser.name: len(browser.connections[-1].arrivals) for browser in self.browsers}
+        wait_for(
+            lambda: all(
+                len(browser.connections[-1].arrivals) >= before[browser.name] + times for browser in self.browsers
+            ),
+            f"{times} heartbeats come on every stream",
+            seconds,
+        )
+
     def reach(self, positions: dict[str, int], seconds: float = 60.0) -> None:
         """Wait until every browser is at the last of ``positions``, by channel, that concerns it, and settle it. At
         the deadline give up: the judge says what was lost."""

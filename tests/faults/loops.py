@@ -23,7 +23,7 @@ from tests.checker import Connection, Parser, Publication
 from tests.live.client import arrival, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 EVENTS = 20
 SECONDS = 25
@@ -40,15 +40,18 @@ def _print(kind: str, thing: Connection | Publication) -> None:
         os.write(1, (json.dumps({kind: fields}) + "\n").encode())
 
 
-def publish(channel: str, count: int = EVENTS) -> None:
-    """From whatever thread this is."""
+def publish(channel: str, count: int = EVENTS) -> set[str]:
+    """From whatever thread this is. Returns the texts."""
     from django_sse import send_event
 
+    texts = set()
     for _ in range(count):
         made = Publication(channel, uuid4().hex[:16], "committed", begun=next(ticks))
         assert send_event(channel, text=made.uuid) is not None
         made.ended = next(ticks)
+        texts.add(made.uuid)
         _print("publication", made)
+    return texts
 
 
 async def apublish(channel: str, count: int = EVENTS) -> None:
@@ -70,8 +73,9 @@ async def apublish(channel: str, count: int = EVENTS) -> None:
         _print("publication", made)
 
 
-async def read(name: str, channel: str, count: int, opened: Callable[[], object]) -> None:
-    """Read until ``count`` events have come."""
+async def read(name: str, channel: str, count: int, opened: Callable[[], object], early: Collection[str] = ()) -> None:
+    """Read until ``count`` events have come. ``early`` ones do not count: they were published before, and may or may
+    not be numbered yet when the stream opens."""
     from django_sse.stream import Stream
 
     log, parser = Connection(name, frozenset([channel])), Parser()
@@ -82,7 +86,7 @@ async def read(name: str, channel: str, count: int, opened: Callable[[], object]
             if not log.opened:
                 log.opened = next(ticks)
                 opened()
-            if sum(one.uuid is not None for one in log.arrivals) >= count:
+            if sum(one.uuid is not None and one.uuid not in early for one in log.arrivals) >= count:
                 break
     log.settled = next(ticks)
     _print("connection", log)
@@ -144,10 +148,10 @@ def fork() -> None:
             status = 1
             try:
                 channel = f"public.{number}"
-                publish(channel)  # a worker of a queue: no loop at all
+                early = publish(channel)  # a worker of a queue: no loop at all
                 connections.close_all()
 
-                async def child(channel: str = channel, number: int = number) -> None:
+                async def child(channel: str = channel, number: int = number, early: set[str] = early) -> None:
                     opened = asyncio.Event()
 
                     def say() -> None:
@@ -156,7 +160,7 @@ def fork() -> None:
 
                     # As Django's ASGI handler does: asgiref's own thread was the parent's and is not here.
                     async with ThreadSensitiveContext():
-                        reading = asyncio.create_task(read(f"child {number}", channel, 2 * EVENTS, say))
+                        reading = asyncio.create_task(read(f"child {number}", channel, 2 * EVENTS, say, early))
                         await opened.wait()
                         await apublish(channel)
                         await reading

@@ -87,10 +87,7 @@ PROMISES: Final = (
     ),
     Promise(
         "A transaction that stays open delays its own events and no others, on its own channel neither.",
-        (
-            "test_sequencer.py::test_an_open_transaction_delays_only_its_own_events",
-            "faults/test_transactions.py::test_a_transaction_that_stays_open_delays_its_own_events_alone",
-        ),
+        ("faults/test_transactions.py::test_a_transaction_that_stays_open_delays_its_own_events_alone",),
     ),
     Promise(
         "An idle stream holds no thread and no database connection; 300 of them leave a process with 10 connections at "
@@ -105,12 +102,14 @@ PROMISES: Final = (
     Promise(
         "Memory per stream is bounded whatever the client does, and given back.",
         (
+            "live/test_back_pressure.py::test_who_reads_nothing_costs_little_and_is_cut_off",
+            "faults/test_endurance.py::test_clients_that_come_and_go_leave_nothing_behind",
             "test_stream.py::test_large_events_are_replayed_within_bounds",
             "test_stream.py::TestEphemeral::test_a_client_that_does_not_read_loses_the_oldest",
             "faults/test_load.py::test_a_huge_event",
             "faults/test_load.py::test_a_hundred_thousand_channels",
         ),
-        "daphne buffers without bound for a client that reads nothing.",
+        "With the application of `django_sse.asgi`.",
     ),
     Promise(
         "Clients that come back all at once are served from memory or by shared queries, and publishing goes on.",
@@ -124,20 +123,24 @@ PROMISES: Final = (
         "A stream ends as HTTP says: at its age, spread over 30 % of it; and when its server is told to stop.",
         (
             "faults/test_server_death.py::test_streams_end_at_different_ages_and_go_on",
+            "faults/test_endurance.py::test_a_thousand_streams_are_told_to_go",
             "live/test_detached.py::test_told_to_stop_a_server_ends_its_streams_and_then_itself",
+            "deploy/test_servers.py::test_it_delivers_and_ends_as_promised",
         ),
-        "uvicorn and daphne with 20 streams; 1,000 streams and other servers were tried by hand.",
     ),
     Promise(
         "Behind a proxy: a quiet stream is not cut, nothing is held back or put on its disk, and a moment without any "
-        "server ends no `EventSource`.",
+        "server ends no page for good.",
         (
             "faults/test_proxy.py::test_a_quiet_stream_is_not_cut",
             "faults/test_proxy.py::test_a_quiet_stream_is_not_cut_with_everything_as_it_is",
             "faults/test_proxy.py::test_nginx_holds_nothing_back",
             "faults/test_proxy.py::test_a_moment_without_any_server",
+            "browser/test_robust.py::test_the_robust_client_is_live_again_after_502",
+            "browser/test_robust.py::test_a_native_source_is_live_again_with_the_recipe",
         ),
-        "nginx; the last with the configuration of `deploy/`.",
+        "nginx. Without the recipe of `deploy/` a browser's own `EventSource` gives up at a 502; the robust client "
+        "does not.",
     ),
     Promise(
         "Forks, several event loops and threads in one process, servers that load the project before they fork: each "
@@ -173,9 +176,14 @@ PROMISES: Final = (
         ),
     ),
     Promise(
-        "A right that ends (logout, expiry, deletion, password, deactivation, permission) closes the stream.",
-        (),
-        "Not in this version of the page.",
+        "A right that ends (logout, expiry, deletion, password, deactivation, permission) closes the stream, on any "
+        "worker, with the broker up or down.",
+        (
+            "security/test_revocation_matrix.py::test_what_a_signal_tells_closes_by_a_notice",
+            "security/test_revocation_matrix.py::test_what_nothing_tells_is_found_by_asking_again",
+            "security/test_revocation_matrix.py::test_the_developers_word_is_asked_again_too",
+        ),
+        "On PostgreSQL.",
     ),
     Promise(
         "No channel name, id, header, event type or data, however odd, reads another's event, forges a field or makes "

@@ -50,6 +50,7 @@ print(user_channel(user), session.session_key)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_it_works(postgresql, start, book, figures, name):
     given = dict(CASES[name])

@@ -116,7 +116,7 @@ def test_a_hundred_thousand_channels(database, start, book, browsers, figures):
             book.clients += crowd.logs
         verdict = book.verdict(database)
     # The allocator keeps what it has once had; a leak would grow by each round's channels.
-    assert memory[-1] < 1.1 * memory[2] + 5_000_000
+    assert memory[-1] < 1.25 * memory[2] + 5_000_000
     figures(
         channels=streams * each,
         rounds=rounds,

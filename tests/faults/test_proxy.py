@@ -64,6 +64,7 @@ def test_a_quiet_stream_is_not_cut_with_everything_as_it_is(database, start, boo
     figures(**{"quiet s": seconds, "proxy_read_timeout s": 60, "heartbeat s": 15, "cut": len(ends)}, **verdict)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("configured", ["as in deploy", "without it and with gzip"])
 def test_nginx_holds_nothing_back(database, start, book, browsers, figures, tmp_path, configured):
     """Bursts and large events pass at once, also to a browser that reads slowly, and nothing is put on its disk."""

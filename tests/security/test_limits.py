@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -206,12 +206,26 @@ class TestReplay:
         assert seen == list(range(1, 1000))
 
     async def test_what_the_process_has_in_memory_is_not_counted(self, settings: Any) -> None:
-        settings.DJANGO_SSE = {"MAX_REPLAY": 1}
+        settings.DJANGO_SSE = {"MAX_REPLAY": 1, "MAX_STREAMS_PER_ADDRESS": 100}
         async with listen(AsyncClient(), "/fixed/"):
             await sync_to_async(send_events)([("anything", None, number) for number in range(5)])
             for _ in range(5):
                 async with listen(AsyncClient(), "/fixed/", last_event_id="0") as events:
                     assert [(await events.next()).json() for _ in range(5)] == list(range(5))
+
+    @pytest.mark.parametrize(("by_address", "given"), [(None, 400), (100, 100)])
+    async def test_an_address_counts_where_it_is_known_to_be_the_clients(
+        self, settings: Any, by_address: int | None, given: int
+    ) -> None:
+        """Behind a proxy that no setting names, all who are not logged in have one address."""
+        settings.DJANGO_SSE = {"RING_SIZE": 10, "MAX_REPLAY": 1, "MAX_STREAMS_PER_ADDRESS": by_address}
+        await sync_to_async(send_events)([("anything", None, number) for number in range(401)])
+        seen = []
+        async with listen(AsyncClient(), "/fixed/", last_event_id="1") as events:
+            with suppress(EOFError):
+                while len(seen) < 400:
+                    seen.append((await events.next()).json())
+        assert seen == list(range(1, given + 1))
 
     def test_the_bucket_fills_as_time_passes(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_REPLAY": 600}

@@ -24,13 +24,13 @@ import shutil
 import subprocess
 from base64 import b64encode
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from httpx_sse import EventSource
 
 from django_sse.testing import Parser
+from tests.packages import NPM, need_packages
 from tests.services import missing
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Node", "Parsers", "Seen", "SeenEvent", "lines_to_lf"]
 
-NPM = Path(__file__).parent.parent / "npm"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -98,11 +97,7 @@ class Node:
 
     def __init__(self) -> None:
         node = shutil.which("node") or missing("The wire tests need Node 20 or newer: node was not found.")
-        if not (NPM / "node_modules").exists():
-            npm = shutil.which("npm") or missing("The wire tests need npm to install two parsers: npm was not found.")
-            install = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=NPM, timeout=120, check=False)
-            if install.returncode:
-                missing(f"The wire tests need two parsers from npm: npm ci in {NPM} ended with {install.returncode}.")
+        need_packages()
         self._process = subprocess.Popen([node, "parse.mjs"], cwd=NPM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def parse(self, body: bytes, each: bool) -> dict[str, Seen]:

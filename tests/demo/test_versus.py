@@ -1,0 +1,92 @@
+"""The page that compares the two, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.demo.test_demo import ROOT, Demo, Visit, _visit
+from tests.demo.test_demo import browser as browser
+from tests.demo.test_demo import demo as demo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    with _visit(browser) as visit:
+        yield visit
+        # A server that starts anew in the middle of everything is the browser's to complain about.
+        expected = ("WebSocket connection", "INCOMPLETE_CHUNKED", "ERR_CONNECTION")
+        assert [one for one in visit.complaints if not any(word in one for word in expected)] == []
+
+
+def opened(demo: Demo, visit: Visit) -> Page:
+    page = visit.open(f"{demo.address}/versus/")
+    connected(page)
+    return page
+
+
+def connected(page: Page) -> None:
+    for side in ("source", "socket"):
+        expect(page.locator(f"#{side}-state")).to_have_attribute("data-state", "live")
+
+
+def numbers(page: Page, side: str) -> tuple[str, str]:
+    return tuple(page.locator(f"#{side}-{what}").text_content() or "" for what in ("received", "missed"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("button", ["drop", "restart"])
+def test_what_each_one_missed(demo: Demo, visit: Visit, button: str) -> None:
+    page = opened(demo, visit)
+    page.click("#publish")
+    for side in ("source", "socket"):
+        expect(page.locator(f"#{side}-received")).to_have_text("5")
+    page.click(f"#{button}")
+    expect(page.locator("#source-received")).to_have_text("10")
+    connected(page)
+    page.click("#publish")
+    expect(page.locator("#source-received")).to_have_text("15")
+    expect(page.locator("#socket-received")).to_have_text("10")
+    expect(page.locator("#socket-missed")).to_have_text("5")
+    assert numbers(page, "source") == ("15", "0")
+    missed = page.locator('#socket-chips [data-kind="missed"]').all_text_contents()
+    assert missed == ["6", "7", "8", "9", "10"]
+
+
+def test_the_lines_are_counted_honestly(demo: Demo, visit: Visit) -> None:
+    page = opened(demo, visit)
+    shown = page.locator("#socket pre code").text_content() or ""
+    assert shown == (ROOT / "static/demo/socket.js").read_text()
+    lines = [line for line in shown.splitlines() if line.strip() and not line.strip().startswith("//")]
+    assert page.locator("#socket dd").nth(2).text_content() == str(len(lines))
+    assert f"has {len(lines)} |" in (ROOT / "docs/sse-or-websocket.md").read_text()
+    ours = page.locator("#source [data-source]").text_content() or ""
+    assert page.locator("#source dd").nth(2).text_content() == str(len(ours.strip().splitlines())) == "3"
+
+
+def test_a_chat_in_two_windows_that_survives_a_restart(demo: Demo, visit: Visit) -> None:
+    ada, bob = opened(demo, visit), opened(demo, visit)
+    ada.fill("#chat-name", "Ada")
+    ada.locator("#chat-text").press_sequentially("Hel <b>lo")
+    expect(bob.locator("#typing")).to_have_text("Ada is typing")
+    ada.keyboard.press("Enter")
+    for page in (ada, bob):
+        expect(page.locator("#said li")).to_have_text([re.compile("Ada Hel <b>lo")])
+    for page in (ada, bob):
+        expect(page.locator("#chat")).to_have_attribute("data-state", "live")
+    bob.click("#restart")
+    for page in (ada, bob):
+        expect(page.locator("#chat")).to_have_attribute("data-state", "away")
+    for page in (ada, bob):
+        expect(page.locator("#chat")).to_have_attribute("data-state", "live")
+    bob.fill("#chat-text", "again")
+    bob.keyboard.press("Enter")
+    for page in (ada, bob):
+        expect(page.locator("#said li")).to_have_text([re.compile("Ada Hel <b>lo"), re.compile("somebody again")])
