@@ -108,7 +108,10 @@ def errors() -> Iterator[tuple[str, str]]:
         elif key == "RECHECK" and not (value is None or (_is_number(value) and value > 0)):
             yield f"DJANGO_SSE['RECHECK'] is {value!r}.", "It must be a number greater than 0, or None for never."
         elif key == "JOIN_WINDOW" and not (_is_number(value) and value >= 0):
-            yield f"DJANGO_SSE['JOIN_WINDOW'] is {value!r}.", "It must be a number of seconds, such as 0.02, 0 for none."
+            yield (
+                f"DJANGO_SSE['JOIN_WINDOW'] is {value!r}.",
+                "It must be a number of seconds, such as 0.02, 0 for none.",
+            )
         elif key == "TRUSTED_PROXIES" and not (_is_whole(value) and value >= 0):
             yield f"DJANGO_SSE['TRUSTED_PROXIES'] is {value!r}.", "It must be a whole number, 0 for none."
         elif key == "ALLOWED_ORIGINS" and not _are_origins(value):
