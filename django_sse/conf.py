@@ -110,7 +110,7 @@ def errors() -> Iterator[tuple[str, str]]:
         elif key == "JOIN_WINDOW" and not (_is_number(value) and value >= 0):
             yield (
                 f"DJANGO_SSE['JOIN_WINDOW'] is {value!r}.",
-                "It must be a number of seconds, 0 for none.",
+                "It must be a number of seconds, such as 0.02, 0 for none.",
             )
         elif key == "TRUSTED_PROXIES" and not (_is_whole(value) and value >= 0):
             yield f"DJANGO_SSE['TRUSTED_PROXIES'] is {value!r}.", "It must be a whole number, 0 for none."

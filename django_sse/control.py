@@ -35,6 +35,8 @@ class Notice(NamedTuple):
     """Fingerprint of a session that is over for good."""
     channel: str | None = None
     ask: bool = False
+    final: bool = True
+    """Whether the page is to give up: no right can come back by coming back."""
 
     def concerns(self, user: str | None, session: str | None, channels: Set[str]) -> bool:
         """Tell whether this is about a stream of ``channels`` that ``user`` opened in ``session``."""
@@ -47,7 +49,7 @@ class Notice(NamedTuple):
     def encode(self) -> str:
         """Return the data of the row: one line of ASCII."""
         given = self._asdict() | {"users": None if self.users is None else sorted(self.users)}
-        return json.dumps({name: value for name, value in given.items() if value not in (None, False)})
+        return json.dumps({name: value for name, value in given.items() if value != self._field_defaults.get(name)})
 
     @classmethod
     def decode(cls, text: str) -> Notice:

@@ -32,12 +32,14 @@ MEMBERS: Final = 1000
 _RIGHTS: Final = frozenset({"is_staff", "is_superuser"})
 
 
-def close_streams(*, user: object = None, channel: str | None = None, reason: str = "closed") -> None:
+def close_streams(
+    *, user: object = None, channel: str | None = None, reason: str = "closed", final: bool = True
+) -> None:
     """Close the open streams of ``user``, or those that have ``channel``, or those of which both is true.
 
     They end with ``sse.close`` and ``reason`` (1 to 100 characters) in every process, by the doorbell or within
-    ``POLL_INTERVAL``. ``user``: a user or a primary key. Browsers come back, so take the right away first, in the
-    same transaction: rolled back, nothing is closed.
+    ``POLL_INTERVAL``. ``user``: a user or a primary key. ``final=False`` tells the package's client to come back, as
+    browsers' own do in any case: so take the right away first, in the same transaction. Rolled back, nothing is closed.
 
     Raises ``ValueError`` without user and channel, or for a reason or channel that cannot be one, and what the
     database raises.
@@ -47,12 +49,15 @@ def close_streams(*, user: object = None, channel: str | None = None, reason: st
     if not isinstance(reason, str) or not 1 <= len(reason) <= REASON_LENGTH:
         raise ValueError(f"reason {reason!r:.120} is not a text of 1 to {REASON_LENGTH} characters.")
     users = None if user is None else frozenset({_key(user)})
-    send_notice(Notice(reason, users, channel=None if channel is None else check_channel(channel)).encode())
+    name = None if channel is None else check_channel(channel)
+    send_notice(Notice(reason, users, channel=name, final=final).encode())
 
 
-async def aclose_streams(*, user: object = None, channel: str | None = None, reason: str = "closed") -> None:
+async def aclose_streams(
+    *, user: object = None, channel: str | None = None, reason: str = "closed", final: bool = True
+) -> None:
     """``close_streams`` for async code."""
-    await sync_to_async(close_streams)(user=user, channel=channel, reason=reason)
+    await sync_to_async(close_streams)(user=user, channel=channel, reason=reason, final=final)
 
 
 def connect() -> None:
@@ -115,7 +120,7 @@ def _user_saved(
     if not getattr(instance, "is_active", True):
         _tell(Notice("deactivated", users), using)
     elif has_new_password:
-        _tell(Notice("password", users), using)
+        _tell(Notice("password", users, final=False), using)  # where it was changed, the session goes on
     elif _RIGHTS & set(update_fields or ()):
         _tell(Notice("rights", users, ask=True), using)
 

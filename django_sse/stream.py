@@ -134,10 +134,10 @@ class Stream:
         self._ended = True
         self.wake()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, *, final: bool = True) -> None:
         """End the body with ``sse.close``, and send nothing before it that is not being written yet."""
         if not self._farewell:
-            self._farewell = wire.close(reason)
+            self._farewell = wire.close(reason, final=final)
             self.end()
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:

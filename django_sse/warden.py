@@ -51,7 +51,7 @@ class Watched(Protocol):
     channels: frozenset[str]
     grant: Grant
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, *, final: bool = True) -> None:
         """End with ``sse.close``."""
 
 
@@ -225,7 +225,7 @@ class Warden:
             self._ask_soon(concerned)
             return
         for stream in concerned:
-            stream.close(notice.reason)
+            stream.close(notice.reason, final=notice.final)
 
     def _ask_soon(self, streams: Iterable[Watched]) -> None:
         self._urgent.update(dict.fromkeys(streams))

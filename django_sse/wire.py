@@ -86,9 +86,12 @@ def reset(position: int, reason: str) -> bytes:
     return encode(f'{{"reason":"{reason}","id":{position}}}', event="sse.reset", id=str(position))
 
 
-def close(reason: str) -> bytes:
-    """Return the last event of a stream that the server ends on purpose. It has no id, so it moves no cursor."""
-    return encode(json.dumps({"reason": reason}), event="sse.close")
+def close(reason: str, *, final: bool = True) -> bytes:
+    """Return the last event of a stream that the server ends on purpose. It has no id, so it moves no cursor.
+
+    ``final=False`` tells the package's client to come back; a browser's own EventSource does so in any case.
+    """
+    return encode(json.dumps({"reason": reason} if final else {"reason": reason, "final": False}), event="sse.close")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, transaction
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, admission, asend_event, close_streams, log, recheck, warden
+from django_sse import aclose_streams, asend_event, close_streams, log, recheck, warden
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.grant import Grant
 from django_sse.hub import Hub
@@ -107,6 +107,17 @@ class TestCloseStreams:
             assert await farewell(mine) == "left"
             await is_open(elsewhere, "public.b")
             await is_open(others, "public.a")
+
+    async def test_the_packages_client_is_told_whether_to_come_back(self) -> None:
+        user, client = await logged_in()
+        for final, data in ((True, '{"reason": "closed"}'), (False, '{"reason": "closed", "final": false}')):
+            async with listen(client, "/fixed/") as events:
+                await aclose_streams(user=user, final=final)
+                assert (await events.next()).data == data
+        async with listen(client, "/fixed/") as events:
+            user.set_password("after")
+            await user.asave()
+            assert json.loads((await events.next()).data) == {"reason": "password", "final": False}
 
     async def test_rolled_back_nothing_is_closed(self) -> None:
         user, client = await logged_in()
@@ -290,6 +301,7 @@ class TestNotices:
         user, _ = await logged_in()
         user.first_name = "Ann"
         await user.asave()
+        await User.objects.acreate_user("not yet", is_active=False)
         assert await Event.objects.acount() == 0
 
 
@@ -342,12 +354,14 @@ class TestAskingAgain:
 
     async def test_what_the_authoriser_is_given_again(self, settings: Any) -> None:
         seen: list[Any] = []
+        had: list[bool] = []
 
         class Authoriser:
             keep = ["tenant"]
 
             async def __call__(self, request: Any, channel: str) -> bool:
                 seen.append(request)
+                had.append(hasattr(request, "tenant"))
                 if not hasattr(request, "tenant"):
                     request.tenant = "acme"  # as a middleware would
                 return True
@@ -359,6 +373,7 @@ class TestAskingAgain:
             await until(lambda: len(seen) > 1)
             await is_open(events, "a")
         first, again = seen[0], seen[1]
+        assert had[:2] == [False, True]
         assert isinstance(first, ASGIRequest)
         assert not isinstance(again, ASGIRequest)
         for name in ("method", "path", "path_info", "scheme"):
@@ -373,13 +388,13 @@ class TestAskingAgain:
 
     async def test_a_stream_keeps_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         kept: list[Any] = []
-        of = admission.Grant.of
+        of = Grant.of
 
         async def note(request: Any, *args: Any) -> Any:
             kept.append(weakref.ref(request))
             return await of(request, *args)
 
-        monkeypatch.setattr(admission.Grant, "of", note)
+        monkeypatch.setattr(Grant, "of", note)
         response: Any = await AsyncClient().get("/events/?channel=public.a")
         pieces = aiter(response.streaming_content)
         await anext(pieces)
@@ -434,16 +449,17 @@ class TestAskingAgain:
             return findings
 
         monkeypatch.setattr(warden, "examine", counted)
+        monkeypatch.setattr(warden, "QUERIES", 20)
         _, client = await logged_in()
+        begun = asyncio.get_running_loop().time()
         async with AsyncExitStack() as stack:
             for _ in range(60):
                 await stack.enter_async_context(listen(client, "/events/?channel=a"))
-            begun = asyncio.get_running_loop().time()
-            await until(lambda: sum(asked for asked, _ in costs) >= 150)
+            await until(lambda: sum(asked for asked, _ in costs) >= 120)
             took = asyncio.get_running_loop().time() - begun
         assert all(queries <= asked + 2 + SET_UP for asked, queries in costs)
-        # 60 streams would like 60 to 86 questions a second; they get 50 queries, however busy the machine.
-        assert sum(queries for _, queries in costs[:-1]) <= warden.QUERIES * (took + 2)
+        # 60 streams would like more than 60 queries a second; the last batch alone has not been paid for yet.
+        assert sum(queries for _, queries in costs[:-1]) <= warden.QUERIES * took + 1
 
 
 SET_UP = {"sqlite": 1, "postgresql": 0, "mysql": 2}[connection.vendor]
