@@ -13,7 +13,7 @@ from tests.server import wait_for
 from tests.services import missing
 
 CHANNELS = ["public.a", "public.b"]
-SIZE = "160m"
+SIZE = "320m"
 
 
 @pytest.fixture
