@@ -1,0 +1,26 @@
+"""Settings of the Django projects that the fan-out benchmark serves: logged in, stored in PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.settings import *  # noqa: F403 - what both benchmarks share
+from benchmarks.settings import POSTGRESQL
+
+NAME = os.environ.get("TEST_NAME", "bench_fanout")
+DATABASES = {"default": {**POSTGRESQL, "NAME": "bench_fanout"}}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "redis": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+        "KEY_PREFIX": f"{NAME}.fanout",
+    },
+}
+ROOT_URLCONF = "benchmarks.servers.django_site"
+ASGI_APPLICATION = "benchmarks.servers.django_site.application"
+DEBUG = False
+DJANGO_SSE = {
+    "BROKER": {"BACKEND": "django_sse.brokers.redis.RedisBroker", "OPTIONS": {"ALIAS": "redis"}},
+    "RING_SIZE": int(os.environ.get("RING_SIZE", "1000")),
+}
