@@ -2,8 +2,8 @@
 
     python -m benchmarks.fanout [--rounds 3] [--streams 1000] [--only floor,uvicorn] [--write]
 
-Workloads of every target: ``idle`` (bytes, threads and database connections a stream), ``fast`` (200 events at once) and
-``steady`` (20 events/s); of django_sse also ``many`` (each stream on a channel of its own), ``replay`` and ``storm``.
+Workloads of every target: ``idle`` (bytes, threads and database connections a stream), ``fast`` (200 events at once)
+and ``steady`` (20 events/s); of django_sse also ``many`` (each stream on a channel of its own), ``replay`` and ``storm``.
 Clients, servers, publisher, Redis and a PostgreSQL of the run's own share the machine; CPU is the server process's.
 """
 
@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -47,6 +48,11 @@ LIMIT: Final = 150
 """Seconds that one target may take in one round."""
 BEGIN, END = "<!-- fan-out: begin -->", "<!-- fan-out: end -->"
 DOCUMENT: Final = Path(__file__).parent.parent / "docs/performance.md"
+
+HEADER: Final = (
+    "| | fast: CPU | p50 / p99, ms | steady: CPU | p50 / p99, ms | idle, bytes per stream "
+    "| threads / connections to PostgreSQL per stream | missing / repeated / out of order |"
+)
 
 Row = dict[str, float]
 
@@ -185,7 +191,7 @@ async def many(run: Run, target: Target) -> Row:
 
 
 async def replay(run: Run, target: Target) -> Row:
-    """Clients that were away: one by 1,000 events, then 500 at once by 100 each, from the ring and from the database."""
+    """Clients that were away: one by 1,000 events, then 500 by 100 each; from the ring, from the database."""
     row: Row = {}
     for label, size in (("ring", 1000), ("database", 10)):
         async with running(target, run.publisher, {**run.env, "RING_SIZE": str(size)}) as server:
@@ -233,12 +239,13 @@ async def storm(run: Run, target: Target) -> Row:
                 took.append(answer["seconds"])
                 await asyncio.sleep(PAUSE)
 
-        async def watch() -> None:
-            while True:
-                most[0] = max(most[0], await asyncio.to_thread(run.backends.count))
-                await asyncio.sleep(PAUSE)
+        over = threading.Event()
 
-        watchers = [asyncio.create_task(publish()), asyncio.create_task(watch())]
+        def watch() -> None:
+            while not over.wait(0.01):
+                most[0] = max(most[0], run.backends.count())
+
+        watchers = [asyncio.create_task(publish()), asyncio.create_task(asyncio.to_thread(watch))]
         try:
             live = await crowd.open(STORM, after=head - BEHIND, at_once=STORM)
             await crowd.wait(STORM * BEHIND)
@@ -250,8 +257,8 @@ async def storm(run: Run, target: Target) -> Row:
                 "missing": STORM * BEHIND - crowd.count,
             }
         finally:
-            for watcher in watchers:
-                watcher.cancel()
+            over.set()
+            watchers[0].cancel()
             for watcher in watchers:
                 with suppress(asyncio.CancelledError):
                     await watcher
@@ -294,11 +301,10 @@ def spread(rows: list[Row], key: str, form: str = "{:.1f}", scale: float = 1) ->
 def table(found: dict[str, list[Row]], targets: Sequence[Target], streams: int, rounds: int) -> str:
     floor = found.get(FLOOR.name) or []
     lines = [
-        f"{streams:,} streams in one server process, the median of {rounds} rounds (least-most). CPU is the server's, in "
-        "µs for each delivery; in brackets, how often the floor's.",
+        f"{streams:,} streams in one server process; rounds: {rounds}, shown is the median (least-most).",
+        "CPU is the server's, in µs for each delivery; in brackets, how often the floor's.",
         "",
-        "| | fast: CPU | p50 / p99, ms | steady: CPU | p50 / p99, ms | idle, bytes per stream "
-        "| threads / connections to PostgreSQL per stream | missing / repeated / out of order |",
+        HEADER,
         "|---|---|---|---|---|---|---|---|",
     ]
     for target in targets:
@@ -328,7 +334,7 @@ def _alone(found: dict[str, list[Row]], streams: int) -> list[str]:
     lines = []
     if rows := found.get("many"):
         lines += [
-            f"| {streams:,} streams, each with its own channel: CPU per delivery, µs | {spread(rows, 'own_cpu', '{:.2f}')} |",
+            f"| {streams:,} streams, a channel each: CPU per delivery, µs | {spread(rows, 'own_cpu', '{:.2f}')} |",
             f"| the same streams, one event for all: CPU per delivery, µs | {spread(rows, 'shared_cpu', '{:.2f}')} |",
         ]
     if rows := found.get("replay"):
@@ -337,8 +343,8 @@ def _alone(found: dict[str, list[Row]], streams: int) -> list[str]:
             total = spread(rows, f"{label}_one_total", scale=1000)
             everybody = spread(rows, f"{label}_all_total", "{:.2f}")
             lines += [
-                f"| one client 1,000 behind, from {source}: ms after its first byte / from its connect | {one} / {total} |",
-                f"| {REPLAYERS} clients at once, each {BEHIND} behind, from {source}: all have it after s | {everybody} |",
+                f"| one client 1,000 behind, {source}: ms after its first byte / connect | {one} / {total} |",
+                f"| {REPLAYERS} clients at once, {BEHIND} behind, {source}: all have it after s | {everybody} |",
             ]
     if rows := found.get("storm"):
         lines += [
