@@ -3,7 +3,7 @@
     python -m benchmarks.fanout [--rounds 3] [--streams 1000] [--only floor,uvicorn] [--write]
 
 Workloads of every target: ``idle`` (bytes, threads and database connections a stream), ``fast`` (200 events at once)
-and ``steady`` (20 events/s); of django_sse also ``many`` (each stream on a channel of its own), ``replay`` and ``storm``.
+and ``steady`` (20 events/s); of django_sse also ``many`` (each stream on its own channel), ``replay`` and ``storm``.
 Clients, servers, publisher, Redis and a PostgreSQL of the run's own share the machine; CPU is the server process's.
 """
 
