@@ -59,7 +59,7 @@ def test_streams_end_at_different_ages_and_go_on(database, start, book, browsers
         wait_for(lambda: all(len(one.ends) >= 2 for one in crowd.browsers), "every stream has ended twice", 60)
         publishing.stop()
         book.add(publishing)
-        crowd.all_live()
+        # Each is away for a moment every few seconds, so they need never all be live at once.
         crowd.reach(book.say_goodbye(server, CHANNELS, database))
         ends = [end for browser in crowd.browsers for end in browser.ends]
         verdict = book.verdict(database, crowd)

@@ -21,9 +21,10 @@ RELOADS = 50
 class Page:
     """What a page shows: it applies each event by its offset, as the documentation's lines do."""
 
-    def __init__(self, whole: str) -> None:
+    def __init__(self, whole: str, since: int) -> None:
         self.whole = whole
-        self.since = 0
+        self.since = since
+        """Where the log was before the first word: read later, the first words may be before it."""
         self.last: int | None = None
         self.reload()
 
@@ -62,13 +63,12 @@ class Page:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_reloaded_again_and_again_nothing_is_lost_or_repeated(server, database, start):
-    channel = f"public.{uuid4().hex}"
+    channel, head = f"public.{uuid4().hex}", database.head()
     with (
         start(server, database, POLL_INTERVAL=QUICK_POLL, RING_SIZE=20) as running,
         generator(database, channel, TOKENS, PAUSE) as producer,
     ):
-        page = Page(producer.text)
-        page.since = database.head()
+        page = Page(producer.text, head)
         shown = []
         for number, length in enumerate(sorted(random.sample(range(len(producer.text)), RELOADS))):
             # A reload forgets the text; a cut connection keeps it and comes back with the last event ID.
@@ -97,11 +97,9 @@ def test_reloaded_again_and_again_nothing_is_lost_or_repeated(server, database, 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_the_web_process_may_end_in_between(server, database, start):
-    channel = f"public.{uuid4().hex}"
+    channel, head = f"public.{uuid4().hex}", database.head()
     with generator(database, channel, TOKENS, PAUSE) as producer:
-        pages = [Page(producer.text) for _ in range(3)]
-        for page in pages:
-            page.since = database.head()
+        pages = [Page(producer.text, head) for _ in range(3)]
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             with start(server, database, POLL_INTERVAL=QUICK_POLL) as running:
                 clients = [page.connect(running, channel) for page in pages]
@@ -123,13 +121,12 @@ def test_the_web_process_may_end_in_between(server, database, start):
 
 
 def test_stopped_from_another_process(database, start):
-    channel = f"public.{uuid4().hex}"
+    channel, head = f"public.{uuid4().hex}", database.head()
     with (
         start("uvicorn", database, POLL_INTERVAL=QUICK_POLL) as running,
         generator(database, channel, 10**6, PAUSE) as producer,
     ):
-        page = Page(producer.text)
-        page.since = database.head()
+        page = Page(producer.text, head)
         client = page.connect(running, channel)
         page.follow(client, 20)
         assert page.reason is None
