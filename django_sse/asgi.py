@@ -50,7 +50,8 @@ class DetachingApplication:
             await self._application(scope, receive, send)
             return
         client = Connection(receive, send)
-        body = await self._request(scope, client, send)
+        # A task of its own: Django leaves things in its task's context, and a stream would keep those for hours.
+        body = await asyncio.create_task(self._request(scope, client, send))
         if body:  # and nothing of the request is left but this
             await client.serve(body, settings.WRITE_TIMEOUT)
         else:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
+from django_sse.stepper import can_step, step
+
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Task
+    from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Awaitable, Callable
 
     from django_sse.detach import Body
@@ -71,13 +74,17 @@ class Valve:
 class Connection:
     """What one client says and is sent."""
 
-    __slots__ = ("_receive", "_send", "_since", "_stalled", "_task", "_waiting", "gone")
+    __slots__ = ("_body", "_error", "_receive", "_rest", "_send", "_since", "_stalled", "_task", "_waiting", "gone")
     _writing: ClassVar[WeakKeyDictionary[AbstractEventLoop, set[Connection]]] = WeakKeyDictionary()
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._waiting: Task[Message] | None = None
+        self._waiting: Future[Message] | None = None
+        self._body: Body | None = None
+        self._rest: Future[None] | None = None
+        """A piece that the client has no room for yet."""
+        self._error: BaseException | None = None
         self._since: float | None = None
         self._task: Task[Any] | None = None
         self._stalled = False
@@ -85,9 +92,7 @@ class Connection:
 
     async def receive(self) -> Message:
         """Hear the client, for Django: it stops listening when it returns, and must not take a message with it."""
-        if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._receive())
-        message = await asyncio.shield(self._waiting)
+        message = await asyncio.shield(self._hearing())
         self._waiting = None
         self.gone = message["type"] == "http.disconnect"
         return message
@@ -101,20 +106,28 @@ class Connection:
         """Write ``body`` until it ends or the client leaves, who is cut off when a write takes longer than ``patience``
         seconds."""
         loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self._body, self._task = body, asyncio.current_task()
         valve = Valve.of(self._send)
+        if can_step(self._send):
+            body.writer = self._write
         pieces = aiter(body)
-        self._listen(body)
+        self._listen()
         self._watch(loop, patience)
         try:
             async for data in pieces:
-                if self.gone:
-                    return
+                if self._rest:
+                    await asyncio.wait({self._rest})
+                if self.gone or self._error:
+                    break
                 self._since = loop.time()
                 await self._send({"type": "http.response.body", "body": data, "more_body": True})
                 if valve:
                     await valve.wait()
                 self._since = None
+            if self._rest:
+                await asyncio.wait({self._rest})
+            if self._error:
+                raise self._error
             if not self.gone:
                 await self._send(END)
         except asyncio.CancelledError:
@@ -131,23 +144,54 @@ class Connection:
         finally:
             self._writing[loop].discard(self)
             self.forget()
+            body.writer = self._body = None
+            if self._rest:
+                self._rest.cancel()
             await pieces.aclose()
 
-    def _listen(self, body: Body) -> None:
-        """End ``body`` when the client leaves."""
-        if self.gone:
-            body.end()
-            return
-        if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._receive())
-        self._waiting.add_done_callback(partial(self._heard, body))
+    def _write(self, data: bytes) -> bool:
+        """Write ``data``, which the body has while it is waited for its next piece. False: there is no room."""
+        if self._rest or self.gone:
+            return False
+        try:
+            self._rest = step(self._send, {"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as error:
+            self._fail(error)
+        if self._rest:
+            self._since = asyncio.get_running_loop().time()
+            self._rest.add_done_callback(self._went)
+        return True
 
-    def _heard(self, body: Body, waiting: Task[Message]) -> None:
+    def _went(self, rest: Future[None]) -> None:
+        self._rest = self._since = None
+        if not rest.cancelled() and (error := rest.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Have ``serve`` raise what was raised outside of it."""
+        self._error = error
+        if self._body:
+            self._body.end()
+
+    def _hearing(self) -> Future[Message]:
+        if self._waiting is None:
+            # In a context of its own: it may last as long as the stream, and Django's would keep what the request left.
+            self._waiting = Context().run(asyncio.ensure_future, self._receive())
+        return self._waiting
+
+    def _listen(self) -> None:
+        """End the body when the client leaves."""
+        if not self.gone:
+            self._hearing().add_done_callback(self._heard)
+        elif self._body:
+            self._body.end()
+
+    def _heard(self, waiting: Future[Message]) -> None:
         if waiting.cancelled():
             return
         self._waiting = None
         self.gone = waiting.exception() is not None or waiting.result()["type"] == "http.disconnect"
-        self._listen(body)
+        self._listen()
 
     def _watch(self, loop: AbstractEventLoop, patience: float) -> None:
         writing = self._writing.get(loop)

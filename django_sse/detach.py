@@ -11,10 +11,10 @@ from __future__ import annotations
 from contextlib import aclosing
 from contextvars import ContextVar
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 
 __all__ = ["KEY", "Body", "Slot", "current_slot"]
 
@@ -25,6 +25,10 @@ _HEADER: Final = "X-Django-SSE-Detached"
 
 class Body(Protocol):
     """What can leave its request: the body of a response, and a way to end it."""
+
+    writer: Callable[[bytes], bool] | None
+    """Set by whoever reads the pieces, where it can be done: writes one at once while the next is waited for, in the
+    same loop. False: there is no room. A body need not use it."""
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The pieces, once."""
@@ -50,19 +54,20 @@ class Slot:
             self.detached = (mark, self._token.encode()) in [(bytes(n).lower(), bytes(v)) for n, v in headers]
         return {**message, "headers": kept}
 
-    def offer(self, stream: Body) -> tuple[AsyncIterator[bytes], dict[str, str]]:
+    def offer(self, stream: Body, plain: AsyncIterable[bytes]) -> tuple[AsyncIterable[bytes], dict[str, str]]:
         """Leave ``stream`` here; return the body and the headers of a response to carry it past the middleware.
 
-        There is room for one: a second stream of the same request is served by Django.
+        ``plain``: the same stream as Django is to serve it, where it is not detached. There is room for one: a second
+        stream of the same request is served so.
         """
         if self.stream is not None:
-            return aiter(stream), {}
+            return plain, {}
         self.stream = stream
-        return self._body(stream), {_HEADER: self._token}
+        return self._body(plain), {_HEADER: self._token}
 
-    async def _body(self, stream: Body) -> AsyncIterator[bytes]:
+    async def _body(self, plain: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         if not self.detached:  # somebody between the application and Django hides the start: serve it here
-            async with aclosing(aiter(stream)) as pieces:
+            async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(plain))) as pieces:
                 async for data in pieces:
                     yield data
 

@@ -6,6 +6,7 @@ few texts a request is made anew, with the session and the user as they are then
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth import SESSION_KEY
@@ -102,7 +103,7 @@ class Grant:
         self._path = request.path
         self._secure = request.is_secure()
         self._headers = {
-            name: value
+            intern(name): intern(value) if type(value) is str else value  # most are the same for many streams
             for name, value in request.META.items()
             if name in _FEW or (name.startswith("HTTP_") and not name.startswith(_DROPPED))
         }

@@ -14,7 +14,9 @@ from django_sse.encoders import EventEncoder, encode_item
 from django_sse.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from django_sse.detach import Body, Slot
 
 __all__ = ["EventStreamResponse", "encode_item", "event_body"]
 
@@ -32,10 +34,19 @@ HEADERS: Final = {
 class FrameResponse(StreamingHttpResponse):
     """A response of type ``text/event-stream`` whose body are the frames that ``frames`` yields, as they are."""
 
-    def __init__(self, frames: AsyncIterable[bytes] | Iterable[bytes], **kwargs: Any) -> None:
-        if isinstance(frames, AsyncIterable):
-            frames = _without_connections(frames)
-        super().__init__(frames, headers={**HEADERS, **kwargs.pop("headers", {})}, **kwargs)
+    def __init__(
+        self, frames: Body | Iterable[bytes], *, slot: Slot | None, headers: Mapping[str, str] = {}, **kwargs: Any
+    ) -> None:
+        """``slot``: where ``frames`` are left, to be written once the request has ended."""
+        content: AsyncIterable[bytes] | Iterable[bytes]
+        detached: Mapping[str, str] = {}
+        if isinstance(frames, Iterable):
+            content = frames
+        else:
+            content = _without_connections(frames)
+            if slot is not None:
+                content, detached = slot.offer(frames, content)
+        super().__init__(content, headers={**HEADERS, **headers, **detached}, **kwargs)
 
 
 class EventStreamResponse(FrameResponse):
@@ -57,20 +68,14 @@ class EventStreamResponse(FrameResponse):
         source: AsyncIterable[object] | Iterable[object],
         *,
         encoder: EventEncoder | None = None,
+        headers: Mapping[str, str] = {},
         **kwargs: Any,
     ) -> None:
         encoder = encoder or EventEncoder()
         self._source = Source(source, encoder)
-        frames: AsyncIterable[bytes] | Iterable[bytes]
-        headers: dict[str, str] = {}
         slot = current_slot.get()
-        if slot is not None:
-            frames, headers = slot.offer(self._source)
-        elif isinstance(source, AsyncIterable):
-            frames = self._source
-        else:
-            frames = self._source.frames()
-        super().__init__(frames, headers={**encoder.headers, **kwargs.pop("headers", {}), **headers}, **kwargs)
+        frames = self._source if slot is not None or isinstance(source, AsyncIterable) else self._source.frames()
+        super().__init__(frames, slot=slot, headers={**encoder.headers, **headers}, **kwargs)
 
     def __iter__(self) -> Iterator[bytes]:
         # Django would collect the whole of an async source first, and the whole of a sync one below.

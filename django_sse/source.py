@@ -18,7 +18,7 @@ from django.db import connections
 from django_sse.conf import settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from django_sse.encoders import EventEncoder
 
@@ -43,6 +43,7 @@ class Source:
     """
 
     def __init__(self, items: AsyncIterable[object] | Iterable[object], encoder: EventEncoder) -> None:
+        self.writer: Callable[[bytes], bool] | None = None  # of no use here: each piece comes from a task anyway
         self._items = items
         self._encoder = encoder
         self._ahead: asyncio.Queue[bytes] | None = None

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseFailure
 from django.dispatch import Signal
 
 from django_sse import allowance, drain, log, wire
+from django_sse.clock import Clock
 from django_sse.conf import settings
 from django_sse.cursor import judge
 from django_sse.hub import Hub
@@ -19,9 +20,10 @@ from django_sse.reader import PAGE
 from django_sse.warden import Warden
 
 if TYPE_CHECKING:
-    from asyncio import Future, TimerHandle
-    from collections.abc import AsyncGenerator, Iterable
+    from asyncio import Future
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
+    from django_sse.clock import Alarm
     from django_sse.cursor import Cursor
     from django_sse.grant import Grant
 
@@ -97,11 +99,14 @@ class Stream:
         self.audible = False
         """Whether heartbeats are events, each on time whatever else is sent: a page hears only the types it listens
         for. Whoever opened the stream may set it."""
+        self.writer: Callable[[bytes], bool] | None = None
+        """Writes at once, without our task being woken. (``detach.Body``)"""
+        self._hub: Hub | None = None
         self._ephemeral: deque[bytes] | None = None  # made when needed: an empty one has 600 bytes
         self._page = FIRST_PAGE
         self._ended = False
         self._waiter: Future[None] | None = None
-        self._timer: TimerHandle | None = None
+        self._alarm: Alarm | None = None
 
     @classmethod
     async def open(cls, channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> Stream:
@@ -111,28 +116,51 @@ class Stream:
         Raises what the database raises.
         """
         channels = frozenset(channels)
-        if isinstance(cursor, int) and not last and Hub.current().reaches(cursor):
+        hub = Hub.current()
+        # Most cost no query: those who were here a moment ago, and those who want to know of nothing before this.
+        if isinstance(cursor, int) and not last and hub.reaches(cursor):
             return cls(channels, Start(cursor))
-        reach = await Hub.current().catch_up()
+        if cursor is None and not last and hub.started:
+            return cls(channels, Start(hub.ring.head, fresh=True))
+        reach = await hub.catch_up()
         before_last = await Hub.current().cursor_before_last(channels, last) if last else None
         return cls(channels, start(cursor, reach, before_last))
 
     def wake(self) -> None:
         """Look again at what is due. (``hub.Subscriber``)"""
+        if self._waiter and not (self.writer and not self._waiter.done() and self._wrote(self.writer)):
+            self._look()
+
+    def _look(self) -> None:
+        """Let our task look at what is due."""
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _wrote(self, writer: Callable[[bytes], bool]) -> bool:
+        """Write what the ring has for us; False: that is not all that there is to do."""
+        hub = self._hub
+        if hub is None or self._ended or self._ephemeral or not hub.reaches(self.cursor):
+            return False
+        data, cursor = hub.ring.after(self.cursor, self.channels)
+        if data:
+            if not writer(data):
+                return False
+            if not self.audible:
+                self._written_at = asyncio.get_running_loop().time()
+        self.cursor = cursor
+        return cursor == hub.ring.head
 
     def ephemeral(self, frame: bytes) -> None:
         """Send ``frame`` in passing: it has no position. (``hub.Subscriber``)"""
         if self._ephemeral is None:
             self._ephemeral = deque(maxlen=EPHEMERAL)
         self._ephemeral.append(frame)
-        self.wake()
+        self._look()
 
     def end(self) -> None:
         """End the body after what is being written."""
         self._ended = True
-        self.wake()
+        self._look()
 
     def close(self, reason: str, *, final: bool = True) -> None:
         """End the body with ``sse.close``, and send nothing before it that is not being written yet."""
@@ -142,16 +170,18 @@ class Stream:
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
-        hub = Hub.current()
+        hub = self._hub = Hub.current()
         warden = Warden.of(hub, self.grant.position) if self.grant else None
         if warden and not warden.watch(self):  # type: ignore[arg-type]  # it has a grant
             yield long_retry()
             return
         hub.add(self)
         rest = settings.JOIN_WINDOW
+        if rest:
+            self.writer = None
         self._end_at = loop.time() + _jitter(settings.MAX_AGE, 0.7, 1.0)
         self._written_at = loop.time()
-        self._tick()
+        self.tick()
         drain.listen()
         self._ended = self._ended or drain.is_draining()
         try:
@@ -170,8 +200,8 @@ class Stream:
             hub.discard(self)
             if warden:
                 warden.forget(self)  # type: ignore[arg-type]
-            if self._timer:
-                self._timer.cancel()
+            if self._alarm:
+                self._alarm.cancel()
             await stream_closed.asend_robust(type(self), stream=self)
 
     async def _due(self, hub: Hub) -> bytes:
@@ -192,7 +222,12 @@ class Stream:
                 data += self._heartbeat()
             if data:
                 return data
-            await self._sleep()  # no await since the ring was asked: no ring of the bell can fall in between
+            # No await since the ring was asked: no ring of the bell can fall in between.
+            self._waiter = loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         return b""
 
     async def _replay(self, hub: Hub) -> bytes:
@@ -227,24 +262,18 @@ class Stream:
         self.cursor = hub.ring.head
         return wire.reset(self.cursor, reason)
 
-    async def _sleep(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _tick(self) -> None:
-        """Wake for the heartbeat or the end. Writing does not touch the timer: it finds out when it goes off."""
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._end_at:
+    def tick(self) -> None:
+        """Look whether a heartbeat is due, or the end. Writing does not touch the alarm: it finds out when it goes off.
+        (``clock.Timed``)"""
+        now = asyncio.get_running_loop().time()
+        if now >= self._end_at:
             self.end()
             return
         next_at = self._written_at + settings.HEARTBEAT
-        if loop.time() >= next_at:
-            self.wake()
-            next_at = loop.time() + settings.HEARTBEAT
-        self._timer = loop.call_at(min(next_at, self._end_at), self._tick)
+        if now >= next_at:
+            self._look()
+            next_at = now + settings.HEARTBEAT
+        self._alarm = Clock.current().tell(self, min(next_at, self._end_at))
 
 
 def start(cursor: Cursor, reach: log.Reach, before_last: int | None) -> Start:

@@ -28,7 +28,7 @@ from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
-from django_sse.detach import KEY, Slot
+from django_sse.detach import KEY
 from django_sse.grant import get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
@@ -118,11 +118,7 @@ async def _open(
     stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
     if stream.grant:
         stream.grant.ask = ask
-    slot: Slot | None = request.scope.get(KEY)  # type: ignore[attr-defined]
-    if slot is None:
-        return FrameResponse(stream)
-    body, headers = slot.offer(stream)
-    return FrameResponse(body, headers=headers)
+    return FrameResponse(stream, slot=request.scope.get(KEY))  # type: ignore[attr-defined]
 
 
 async def _ask(allowed: Allowed, request: HttpRequest) -> bool:
@@ -179,7 +175,7 @@ class EventStreamView(View):
                 partial(self._decide, request),
                 self._again(),
                 last=last,
-                initial=self.get_initial,
+                initial=self.get_initial if type(self).get_initial is not EventStreamView.get_initial else None,
                 ticket=tickets.presented(request),
             )
         except ValueError as error:
@@ -193,28 +189,47 @@ class EventStreamView(View):
 
     async def _decide(self, request: HttpRequest) -> frozenset[str]:
         """Return the channels that ``request`` may read: none is a refusal."""
-        if _login_is_required() and not (await get_user(request)).is_authenticated:
+        if self._is_asked():
+            return await _decide_asked(request)
+        if not await _may_enter(request):
             return frozenset()
-        channels = None if self._is_asked() else await _call(self.get_channels, request)
-        if channels is not None:
-            return frozenset(map(check_channel, channels))
-        names = _parse_channels(request.GET.getlist("channel"))
-        return frozenset(names) if await is_allowed(request, names) else frozenset()
+        channels = await _call(self.get_channels, request)
+        return await _decide_asked(request) if channels is None else frozenset(map(check_channel, channels))
 
     def _again(self) -> Callable[[HttpRequest], Awaitable[bool]]:
         """Return what asks again for the channels of this request, and keeps nothing of it but the URL's arguments."""
+        if self._is_asked():
+            return _still_asked  # the same for all: each stream has it for hours
         kept = copy(self)
         del kept.request
 
-        async def ask(request: HttpRequest) -> bool:
+        async def decide(request: HttpRequest) -> frozenset[str]:
             view = copy(kept)
             view.setup(request, *kept.args, **kept.kwargs)
-            try:
-                return bool(await view._decide(request))
-            except (PermissionDenied, Http404, ValueError):
-                return False
+            return await view._decide(request)
 
-        return ask
+        return partial(_still, decide)
+
+
+async def _may_enter(request: HttpRequest) -> bool:
+    return not _login_is_required() or (await get_user(request)).is_authenticated
+
+
+async def _decide_asked(request: HttpRequest) -> frozenset[str]:
+    """Return the channels that the client asks for, if the authoriser allows them."""
+    names = _parse_channels(request.GET.getlist("channel"))
+    return frozenset(names) if await _may_enter(request) and await is_allowed(request, names) else frozenset()
+
+
+async def _still(decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], request: HttpRequest) -> bool:
+    """Tell whether ``decide`` still allows anything."""
+    try:
+        return bool(await decide(request))
+    except (PermissionDenied, Http404, ValueError):
+        return False
+
+
+_still_asked = partial(_still, _decide_asked)
 
 
 def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:

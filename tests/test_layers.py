@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
-    {"exceptions", "conf"},
+    {"exceptions", "conf", "clock", "stepper"},
     {
         *{"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
         *{"control", "address", "origins", "allowance"},
@@ -27,7 +27,10 @@ LEVELS = [
     },
 ]
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
-NO_DJANGO = {"exceptions", "wire", "cursor", "ring", "detach", "readable", "parser", "connection", "control"}
+NO_DJANGO = {
+    *{"exceptions", "clock", "stepper", "wire", "cursor", "ring"},
+    *{"detach", "readable", "parser", "connection", "control"},
+}
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.
     ("hub", "reader"),

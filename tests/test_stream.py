@@ -417,8 +417,10 @@ class TestAFailingDatabase:
                 for _ in range(3):
                     failed.clear()
                     await asyncio.wait_for(failed.wait(), 10)
+                late = await Stream.open(["a"], None)  # nothing has to be read for it
                 with pytest.raises(OperationalError):
-                    await Stream.open(["a"], None)
+                    await Stream.open(["a"], None, last=1)
+                assert late.cursor == Hub.current().ring.head
                 await publish(1)
             assert (await events.next()).json() == 1
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
