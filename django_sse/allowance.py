@@ -31,11 +31,11 @@ class Allowance:
         """Tell whether ``client`` has to wait."""
         return settings.MAX_REPLAY is not None and bool(client) and self._now(client) >= settings.MAX_REPLAY
 
-    def spend(self, client: str, events: int) -> None:
-        """Note that ``client`` was given a page of so many ``events``."""
+    def spend(self, client: str, events: int, *, least: int = QUESTION) -> None:
+        """Note that ``client`` was given a page of so many ``events``, which counts as ``least`` at the least."""
         if settings.MAX_REPLAY is None or not client:
             return
-        self._spent[client] = (self._now(client) + max(events, QUESTION), self._clock())
+        self._spent[client] = (self._now(client) + max(events, least), self._clock())
         if len(self._spent) > CLIENTS:
             self._spent = {name: entry for name, entry in self._spent.items() if self._now(name) > 0}
 

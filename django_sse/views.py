@@ -22,17 +22,18 @@ from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_sse import origins, tickets
+from django_sse import allowance, origins, tickets
 from django_sse.access import is_allowed
+from django_sse.address import client_address
 from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY
-from django_sse.grant import get_user
+from django_sse.grant import client_name, get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
-from django_sse.stream import Stream, retry
+from django_sse.stream import Stream, long_retry, retry
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -105,7 +106,11 @@ async def _open(
             stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
+            client = await _client(request)
+            if allowance.replay.is_spent(client):
+                return _come_later(request)
             owed = await sync_to_async(due)(admitted.names, cursor, last=last)
+            allowance.replay.spend(client, len(owed.events), least=0)  # a poll that finds nothing is an ordinary one
             start = owed.start
     except DatabaseFailure as error:
         return _come_back(request, error)
@@ -236,6 +241,19 @@ def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase
     """An error status would end the EventSource for good (9.2.3); after this it comes back."""
     logger.warning("A stream could not be opened, the client will ask again: %r", error)
     return HttpResponse(status=503, headers={"Retry-After": 5}) if wants_json(request) else event_body(retry())
+
+
+def _come_later(request: HttpRequest) -> HttpResponseBase:
+    """For a client that has read its share of the log."""
+    return HttpResponse(status=429, headers={"Retry-After": 60}) if wants_json(request) else event_body(long_retry())
+
+
+async def _client(request: HttpRequest) -> str:
+    """Return whose replay this is, where that is counted at all: it may be a query."""
+    if settings.MAX_REPLAY is None:
+        return ""
+    user = await get_user(request)
+    return client_name(str(user.pk) if user.is_authenticated else None, client_address(request))
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
