@@ -17,7 +17,7 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.http import Http404, HttpResponse, HttpResponseBadRequest
+from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
@@ -30,6 +30,7 @@ from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY
+from django_sse.exceptions import InvalidChannel
 from django_sse.grant import client_name, get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
@@ -65,12 +66,15 @@ async def event_stream(
     connection without ``since`` and after a reset. ``allowed(request)``, sync or async: the decision itself, asked
     before the first byte and every ``RECHECK`` seconds while the stream is open; only ``True`` allows.
 
-    Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
+    Other methods than ``GET`` and ``HEAD`` are answered by 405, and a CORS preflight as one. Raises ``InvalidChannel``
+    for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
     browser polls. A client that accepts JSON and no event stream gets the same as JSON (``polling.Due.json``).
     """
     names = frozenset(map(check_channel, channels))
     if not origins.is_allowed(request):
         return origins.mark(request, forbidden())
+    if request.method not in ("GET", "HEAD"):
+        return origins.mark(request, origins.preflight(request) or HttpResponseNotAllowed(["GET", "HEAD"]))
     ask = partial(_ask, allowed) if allowed else None
 
     async def decide() -> frozenset[str]:
@@ -183,7 +187,7 @@ class EventStreamView(View):
                 initial=self.get_initial if type(self).get_initial is not EventStreamView.get_initial else None,
                 ticket=tickets.presented(request),
             )
-        except ValueError as error:
+        except (InvalidChannel, _Senseless) as error:  # any other ValueError is the project's own, and its words too
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)
 
     head = get
@@ -216,6 +220,10 @@ class EventStreamView(View):
         return partial(_still, decide)
 
 
+class _Senseless(ValueError):
+    """The request makes no sense; the words are for its client."""
+
+
 async def _may_enter(request: HttpRequest) -> bool:
     return not _login_is_required() or (await get_user(request)).is_authenticated
 
@@ -230,7 +238,7 @@ async def _still(decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], req
     """Tell whether ``decide`` still allows anything."""
     try:
         return bool(await decide(request))
-    except (PermissionDenied, Http404, ValueError):
+    except (PermissionDenied, Http404, InvalidChannel):
         return False
 
 
@@ -264,17 +272,17 @@ async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
 
 def _parse_channels(names: list[str]) -> list[str]:
     if not names:
-        raise ValueError("Name the channels: ?channel=a&channel=b")
+        raise _Senseless("Name the channels: ?channel=a&channel=b")
     if len(names) > settings.MAX_CHANNELS:
-        raise ValueError(f"{len(names)} channels are more than the {settings.MAX_CHANNELS} of one stream.")
-    return [check_channel(name) for name in names]
+        raise _Senseless(f"{len(names)} channels are more than the {settings.MAX_CHANNELS} of one stream.")
+    return list(dict.fromkeys(map(check_channel, names)))
 
 
 def _parse_last(text: str | None, default: int) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > settings.RING_SIZE:
-        raise ValueError(f"last must be a whole number from 0 to {settings.RING_SIZE}.")
+        raise _Senseless(f"last must be a whole number from 0 to {settings.RING_SIZE}.")
     return int(text)
 
 

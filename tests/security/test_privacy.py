@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
@@ -19,6 +20,7 @@ from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path, reverse
 
 from django_sse import aclose_streams, asend_event, close_streams, publish, send_event
+from django_sse.asgi import get_asgi_application
 from django_sse.brokers import get_broker
 from django_sse.brokers.redis import RedisBroker
 from django_sse.hub import Hub
@@ -111,6 +113,32 @@ class TestHeaders:
                 if response.streaming:
                     await aiter(response.streaming_content).aclose()
 
+    async def test_what_djangos_middleware_sets_stays(self) -> None:
+        for address in TestCaches.ANSWERS:
+            response: Any = await AsyncClient().get(address)
+            found = {name: response.headers.get(name) for name in SET_BY_DJANGO}
+            assert found == SET_BY_DJANGO, address
+            if response.streaming:
+                await aiter(response.streaming_content).aclose()
+
+    async def test_a_header_with_underscores_is_not_the_one_with_hyphens(self) -> None:
+        """A proxy strips or sets ``Last-Event-ID``; ``Last_Event_ID`` would pass it."""
+        await asend_event("public.a", None, 1)
+        for name, first in ((b"last-event-id", b"id: 0\n"), (b"last_event_id", b"id: 1\n")):
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/events/",
+                "query_string": b"channel=public.a",
+                "headers": [(b"host", b"testserver"), (name, b"0")],
+            }
+            talk = ApplicationCommunicator(get_asgi_application(), scope)
+            await talk.send_input({"type": "http.request"})
+            assert (await talk.receive_output(10))["status"] == 200
+            assert first in (await talk.receive_output(10))["body"], name
+            await talk.send_input({"type": "http.disconnect"})
+            await talk.wait(10)
+
     async def test_no_type_is_guessed(self, settings: Any) -> None:
         settings.MIDDLEWARE = []  # Django's own would say it too
         for address in TestCaches.ANSWERS:
@@ -118,6 +146,13 @@ class TestHeaders:
             assert response["X-Content-Type-Options"] == "nosniff"
             if response.streaming:
                 await aiter(response.streaming_content).aclose()
+
+
+SET_BY_DJANGO = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 
 
 class TestLogs:
