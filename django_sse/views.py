@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
 
 Decide = Callable[[], Awaitable[frozenset[str]]]
+Ask = Callable[["HttpRequest"], Awaitable[bool]]
 Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
 
 
@@ -80,19 +81,20 @@ async def event_stream(
     async def decide() -> frozenset[str]:
         return names if ask is None or await ask(request) else frozenset()
 
-    return origins.mark(request, await _open(request, decide, ask, last=last, initial=initial))
+    return origins.mark(request, await _open(request, decide, lambda names: ask, last=last, initial=initial))
 
 
 async def _open(
     request: HttpRequest,
     decide: Decide,
-    ask: Callable[[HttpRequest], Awaitable[bool]] | None,
+    again: Callable[[frozenset[str]], Ask | None],
     *,
     last: int,
     initial: Initial | None,
     ticket: str | None = None,
 ) -> HttpResponseBase:
-    """Answer ``request``: with what ``decide()`` allows, if it allows anything."""
+    """Answer ``request``: with what ``decide()`` allows, if it allows anything. ``again(names)``: what asks again for
+    those, while the stream is open."""
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
@@ -126,7 +128,7 @@ async def _open(
         return owed.answer(request, snapshot, event_body, audible=audible)
     stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
     if stream.grant:
-        stream.grant.ask = ask
+        stream.grant.ask = again(admitted.names)
     return FrameResponse(stream, slot=request.scope.get(KEY))  # type: ignore[attr-defined]
 
 
@@ -182,7 +184,7 @@ class EventStreamView(View):
             return await _open(
                 request,
                 partial(self._decide, request),
-                self._again(),
+                self._again,
                 last=last,
                 initial=self.get_initial if type(self).get_initial is not EventStreamView.get_initial else None,
                 ticket=tickets.presented(request),
@@ -205,8 +207,8 @@ class EventStreamView(View):
         channels = await _call(self.get_channels, request)
         return await _decide_asked(request) if channels is None else frozenset(map(check_channel, channels))
 
-    def _again(self) -> Callable[[HttpRequest], Awaitable[bool]]:
-        """Return what asks again for the channels of this request, and keeps nothing of it but the URL's arguments."""
+    def _again(self, names: frozenset[str]) -> Ask:
+        """Return what asks again for ``names``, and keeps nothing of this request but the URL's arguments."""
         if self._is_asked():
             return _still_asked  # the same for all: each stream has it for hours
         kept = copy(self)
@@ -217,7 +219,7 @@ class EventStreamView(View):
             view.setup(request, *kept.args, **kept.kwargs)
             return await view._decide(request)
 
-        return partial(_still, decide)
+        return partial(_still, decide, names)
 
 
 class _Senseless(ValueError):
@@ -234,15 +236,19 @@ async def _decide_asked(request: HttpRequest) -> frozenset[str]:
     return frozenset(names) if await _may_enter(request) and await is_allowed(request, names) else frozenset()
 
 
-async def _still(decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], request: HttpRequest) -> bool:
-    """Tell whether ``decide`` still allows anything."""
+async def _still(
+    decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], names: frozenset[str], request: HttpRequest
+) -> bool:
+    """Tell whether ``decide`` still allows all of ``names``."""
     try:
-        return bool(await decide(request))
+        decided = await decide(request)
     except (PermissionDenied, Http404, InvalidChannel):
         return False
+    return bool(decided) and names <= decided
 
 
-_still_asked = partial(_still, _decide_asked)
+_still_asked = partial(_still, _decide_asked, frozenset())
+"""All or nothing, by itself."""
 
 
 def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:

@@ -373,6 +373,21 @@ class TestAskingAgain:
         async with listen(AsyncClient(), "/events/?channel=a") as events:
             assert await farewell(events) == "denied"
 
+    @pytest.mark.parametrize("lost", [["a"], ["a", "b"]])
+    async def test_get_channels_that_returns_one_of_them_no_more(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, lost: list[str], asked_again: Any
+    ) -> None:
+        """One more changes nothing for a stream that is open."""
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        names = {"a", "b"}
+        monkeypatch.setattr(Mine, "get_channels", lambda self, request: sorted(names))
+        async with listen(AsyncClient(), "/mine/1/") as events:
+            names.add("c")
+            await asked_again(3)
+            await is_open(events, "a")
+            names.difference_update(lost)
+            assert await farewell(events) == "denied"
+
     async def test_what_the_authoriser_is_given_again(self, settings: Any) -> None:
         seen: list[Any] = []
         had: list[bool] = []
