@@ -139,6 +139,12 @@ class TestAddress:
             (0, "::ffff:192.0.2.1", "", "192.0.2.1"),
             (0, "", "", ""),
             (1, "192.0.2.1", "x" * 300, "x" * 100),
+            (1, "192.0.2.1", "203.0.113.9:1234", "203.0.113.9"),
+            (1, "192.0.2.1", "[2001:db8:1:2::9]:99", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "[2001:db8:1:2::9]", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "2001:db8:1:2::99", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "2001::1", "2001::"),
+            (1, "192.0.2.1", "unknown:99", "unknown:99"),
         ],
     )
     def test_as_far_as_it_can_be_believed(
@@ -288,6 +294,24 @@ class TestReplay:
         now = 100.0
         bucket.spend("d", 100)
         assert set(bucket._spent) == {"d"}
+
+    def test_looking_for_those_costs_little_for_each_page(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody can be forgotten yet, all are looked at when there are twice as many."""
+        settings.DJANGO_SSE = {"MAX_REPLAY": 100}
+        monkeypatch.setattr(allowance, "CLIENTS", 10)
+        looked = 0
+
+        class Counting(Allowance):
+            def _now(self, client: str) -> float:
+                nonlocal looked
+                looked += 1
+                return super()._now(client)
+
+        bucket = Counting(lambda: 0.0)
+        for number in range(1000):
+            bucket.spend(str(number), 100)
+        assert len(bucket._spent) == 1000
+        assert looked < 4 * 1000
 
 
 async def test_an_address_that_nobody_knows_is_not_counted(settings: Any) -> None:
