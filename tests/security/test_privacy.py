@@ -23,6 +23,7 @@ from django_sse import aclose_streams, asend_event, close_streams, publish, send
 from django_sse.asgi import get_asgi_application
 from django_sse.brokers import get_broker
 from django_sse.brokers.redis import RedisBroker
+from django_sse.channels import token_channel
 from django_sse.hub import Hub
 from django_sse.models import Event
 from django_sse.testing import Parser, listen
@@ -369,6 +370,20 @@ class TestPurge:
         async with listen(client, address, last_event_id="0") as events:
             await asend_event(f"user.{user.pk}", None, "new")
             assert (await events.next()).json() == "new"
+
+    @pytest.mark.parametrize("pk", [7, "a.b", "A"])
+    def test_nor_do_the_texts_that_were_generated_for_them(self, pk: Any) -> None:
+        """And nobody else's go, however alike the keys are."""
+        user, others = User(pk=pk), [User(pk=other) for other in (70, "7.7", "a", "a.b.c", "B")]
+        for one in (user, *others):
+            send_event(token_channel(one, "text"), "token", {"at": 0, "text": f"of {one.pk}"})
+        send_event(token_channel(user, "another"), "token", {"at": 0, "text": "of theirs"})
+        output = StringIO()
+        call_command("sse_purge", user=str(pk), stdout=output)
+        names = f"user.{pk}, tokens.{pk}.another, tokens.{pk}.text"
+        assert output.getvalue() == f"Purged 2 events of {names}\n"
+        left = set(Event.objects.values_list("channel", flat=True))
+        assert left == {token_channel(other, "text") for other in others}
 
 
 class TestReservedNames:
