@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
 from django.http import HttpResponseForbidden
 
 from django_sse import tickets
@@ -44,6 +45,8 @@ async def admit(
 
     ``stays``: the stream is to stay open, so it counts, and needs a grant. Raises what the database raises.
     """
+    if "\0" in request.COOKIES.get(django_settings.SESSION_COOKIE_NAME, ""):
+        return forbidden()  # nobody's session, and PostgreSQL refuses the question
     position = 0
     if stays:
         if Warden.is_full(Hub.current(), None, client_address(request)):

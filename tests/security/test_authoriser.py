@@ -196,3 +196,13 @@ class TestEnumeration:
         there, absent = (sorted(taken)[: len(taken) // 2] for taken in times.values())
         spread = statistics.stdev(there + absent)
         assert abs(statistics.median(there) - statistics.median(absent)) < max(3 * spread, 0.001)
+
+
+@pytest.mark.parametrize("path", ["/events/?channel=public.a", "/events/?channel=user.1"])
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+async def test_a_session_that_no_database_can_look_for_is_nobodys(path: str, accept: str) -> None:
+    """PostgreSQL refuses a NUL in any text: that would be an error 500. A cookie in quotes may spell one."""
+    client = AsyncClient(headers={"Accept": accept})
+    client.cookies.load('sessionid="abcdefgh\\000ijkl"')
+    response: Any = await client.get(path)
+    assert response.status_code == 403
