@@ -68,8 +68,11 @@ def connect() -> None:
 
     model: Any = get_user_model()
     user_logged_out.connect(_logged_out)
-    post_save.connect(_user_saved, sender=model)
-    post_delete.connect(_user_deleted, sender=model)
+    # Each by name: a receiver of post_delete for every model would take Django's fast deletes away from all of them.
+    for sender in apps.get_models():
+        if issubclass(sender, model):  # the model itself, its proxies, and models that extend it
+            post_save.connect(_user_saved, sender=sender)
+            post_delete.connect(_user_deleted, sender=sender)
     pre_delete.connect(_group_deleted, sender=Group)
     m2m_changed.connect(_permissions_of_group, sender=Group.permissions.through)
     for field in ("groups", "user_permissions"):

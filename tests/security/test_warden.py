@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
@@ -20,7 +21,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, asend_event, close_streams, examiner, log, recheck, rounds
+from django_sse import aclose_streams, asend_event, close_streams, examiner, log, recheck, revocation, rounds
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.examiner import Examiner
 from django_sse.grant import Grant
@@ -33,6 +34,8 @@ from tests.security.waiting import until
 from tests.shop.models import Order
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django_sse.testing import EventReader
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -171,6 +174,21 @@ class TestCloseStreams:
             await aclose_streams(user=user)
             await until(lambda: watching()._notices)
             assert await farewell(events) == "closed"
+
+
+@pytest.fixture
+def member() -> Iterator[Any]:
+    """A proxy of the users that was there when the project started."""
+
+    class Member(User):
+        class Meta:
+            proxy = True
+            app_label = "shop"
+
+    revocation.connect()
+    yield Member
+    del apps.all_models["shop"]["member"]
+    apps.clear_cache()
 
 
 class TestNotices:
@@ -316,6 +334,17 @@ class TestNotices:
         monkeypatch.setattr("django_sse.revocation.send_notice", broken)
         await client.alogout()
         assert "could not be told" in caplog.text
+
+    async def test_a_proxy_of_the_user_model_tells_too(self, member: Any) -> None:
+        """As projects have for their admins; Django sends the signal for the proxy alone."""
+        user, client = await logged_in()
+        async with listen(client, "/fixed/") as events:
+            await member(pk=user.pk, username="ann", is_active=False).asave(update_fields=["is_active"])
+            assert await farewell(events) == "deactivated"
+        user, client = await logged_in("bob")
+        async with listen(client, "/fixed/") as events:
+            await member.objects.filter(pk=user.pk).adelete()
+            assert await farewell(events) == "deactivated"
 
     async def test_saving_a_user_costs_nothing_where_no_right_ends(self) -> None:
         user, _ = await logged_in()
