@@ -11,7 +11,7 @@ const RARELY = 60_000;
 const HEALTHY = 30_000; // open for longer than this, the next failure is a first one
 const LOOK = 5000; // between two looks at the clock
 const SLEPT = 90_000; // a look that comes this late: the machine slept; hidden tabs may look once a minute only
-const UNANSWERED = 45_000; // a connection that takes longer than this is tried again
+const UNANSWERED = 100_000; // a connection that takes longer is tried again; a full server tells to wait 90 s at most
 
 const STATES = ["open", "reset", "connecting", "offline", "closed"]; // from best to worst
 const CLOSED = 2;
