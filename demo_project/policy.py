@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["content_security_policy"]
 
-_ADMIN = "/admin/"  # Django's own pages are made for a looser policy
-
 
 @sync_and_async_middleware
 def content_security_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
@@ -29,13 +27,13 @@ def content_security_policy(get_response: Callable[[HttpRequest], Any]) -> Calla
 
         async def amiddleware(request: HttpRequest) -> HttpResponseBase:
             nonce = _give_nonce(request)
-            return _with_policy(request, await get_response(request), nonce)
+            return _with_policy(await get_response(request), nonce)
 
         return amiddleware
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         nonce = _give_nonce(request)
-        return _with_policy(request, get_response(request), nonce)
+        return _with_policy(get_response(request), nonce)
 
     return middleware
 
@@ -46,10 +44,9 @@ def _give_nonce(request: HttpRequest) -> str:
     return nonce
 
 
-def _with_policy(request: HttpRequest, response: HttpResponseBase, nonce: str) -> HttpResponseBase:
-    if not request.path.startswith(_ADMIN):
-        response["Content-Security-Policy"] = (
-            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; "
-            "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-        )
+def _with_policy(response: HttpResponseBase, nonce: str) -> HttpResponseBase:
+    response["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
     return response

@@ -402,6 +402,58 @@ def test_the_policy_is_strict_and_holds(demo: Demo, browser: Browser, path: str)
         assert any(complaint.startswith("policy: script-src") for complaint in visit.complaints)
 
 
+def test_the_admin_works_under_the_same_policy(demo: Demo, browser: Browser) -> None:
+    subprocess.run(
+        [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username=boss", "--email=boss@example.org"],
+        cwd=ROOT,
+        env={
+            **_environment(demo.database, demo.port),
+            "DJANGO_SETTINGS_MODULE": "demo_project.settings",
+            "DJANGO_SUPERUSER_PASSWORD": "of the boss",
+        },
+        check=True,
+    )
+    with urllib.request.urlopen(f"{demo.address}/admin/login/") as response:
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self' 'nonce-")
+    with _visit(browser) as visit:
+        page = visit.open(f"{demo.address}/admin/")
+        page.fill("#id_username", "boss")
+        page.fill("#id_password", "of the boss")
+        page.click("[type=submit]")
+        expect(page.locator("#user-tools")).to_be_visible()
+        for path in ("auth/user/", "auth/user/add/", "auth/user/1/change/", "django_sse/event/"):
+            page.goto(f"{demo.address}/admin/{path}")
+            expect(page.locator("#user-tools")).to_be_visible()
+        page.locator("#result_list a").first.click()
+        expect(page.locator("#user-tools")).to_be_visible()
+        assert visit.complaints == []
+
+
+CHANGES = [
+    "/notification/",
+    "/alert/",
+    "/orders/create/",
+    "/orders/1/advance/",
+    "/orders/1/delete/",
+    "/raw/status/",
+    "/reconnect/run/publish/",
+    "/versus/run/publish/",
+    "/ask/begin/",
+    "/ask/1/stop/",
+]
+
+
+def test_another_site_cannot_have_anything_changed(demo: Demo) -> None:
+    """Without the token that only our own pages have."""
+    views = ROOT.glob("demo_project/*/views.py")
+    assert sum(file.read_text().count("@require_POST\n") for file in views) == len(CHANGES), "a new one is missing here"
+    for path in CHANGES:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(demo.address + path, data=b"text=forged")
+        with refused.value as answer:
+            assert answer.status == 403, path
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_is_wider_than_a_phone(demo: Demo, browser: Browser, path: str, scheme: str) -> None:
