@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from django_sse.grant import Grant
 
+    Tell = Callable[[Grant, str], None]
+
 __all__ = ["UNKNOWN", "Examiner", "Findings"]
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,15 @@ class Examiner:
         self.deciding = deciding
         self._hanging: dict[Task[None], Grant | None] = {}
 
-    async def examine(self, grants: Sequence[Grant]) -> Findings:
-        """Sessions and users are read with one query each. All of it goes over one connection, which is given back at
+    @property
+    def hangs(self) -> bool:
+        """Whether some question has been left alone and has no answer yet."""
+        return bool(self._hanging)
+
+    async def examine(self, grants: Sequence[Grant], tell: Tell | None = None) -> Findings:
+        """Return what was found; ``tell`` of a session or user that has ended as soon as that is known.
+
+        Sessions and users are read with one query each. All of it goes over one connection, which is given back at
         the end.
 
         What raises denies its own stream; what cannot reach its database, or takes longer than ``PATIENCE``, leaves
@@ -63,7 +72,7 @@ class Examiner:
         while pending := [grant for grant in grants if grant not in reasons]:
             if len(self._hanging) >= HANGING:
                 raise TimeoutError(f"{HANGING} earlier questions have no answer yet")
-            asking = _Asking(pending, reasons, deciding=self.deciding)
+            asking = _Asking(pending, reasons, tell, deciding=self.deciding)
             await self._finish(asking)
             queries += asking.queries
         return Findings([reasons[grant] for grant in grants], queries)
@@ -101,11 +110,14 @@ class Examiner:
 class _Asking:
     """One walk over some ``grants``, which leaves what it finds in ``reasons``."""
 
-    def __init__(self, grants: Sequence[Grant], reasons: dict[Grant, str | None], *, deciding: bool) -> None:
+    def __init__(
+        self, grants: Sequence[Grant], reasons: dict[Grant, str | None], tell: Tell | None, *, deciding: bool
+    ) -> None:
         self.reasons = reasons
         self.grant: Grant | None = None
         """The one that is being asked about; None while sessions and users are read for all."""
         self._grants = grants
+        self._tell = tell
         self._deciding = deciding
         self._count = _Count()
         self._shared = 0
@@ -121,6 +133,9 @@ class _Asking:
             try:
                 found = await sync_to_async(identify)(self._grants)
                 self._shared = self._count.queries
+                for grant, who in zip(self._grants, found, strict=True):
+                    if self._tell and isinstance(who, str):
+                        self._tell(grant, who)
                 for grant, who in zip(self._grants, found, strict=True):
                     self.grant = grant
                     self.reasons[grant] = await self._reason(grant, who)

@@ -1,7 +1,7 @@
 """The rounds of a warden: which of its streams are asked when whether they may go on.
 
 Session and user of each are looked at on time. What decides about its channels may be costly, so those questions wait
-in a queue for a budget; in both, one that hangs holds up no other.
+in a queue for a budget; in both, one that hangs holds up no other. While nobody waits, both are asked together.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class Rounds:
         """Those for whom what decides is to be asked, in turn."""
         self._urgent: dict[Asked, None] = {}
         self._order = count()
+        self._free_at = -math.inf
+        """When the next question is paid for; ``inf`` while one is asked."""
+        self._looker = Examiner(deciding=False)
+        self._asker = Examiner(deciding=True)
         self._planned = asyncio.Event()
         self._wanted = asyncio.Event()
         self._tasks: list[Task[None]] = []
@@ -103,29 +107,41 @@ class Rounds:
     async def _look(self) -> None:
         """Look on time whether session and user are still there, and have the rest asked."""
         loop = asyncio.get_running_loop()
-        examiner = Examiner(deciding=False)
         while True:
             self._planned.clear()
             await _until(self._due[0][0] if self._due else math.inf, self._planned)
-            if self._due and self._due[0][0] <= loop.time():
-                await self._examine(examiner, self._take_due(loop.time() + TICK))
+            if not self._due or self._due[0][0] > loop.time():
+                continue
+            batch = self._take_due(loop.time() + TICK)
+            is_busy = self._free_at > loop.time() or self._waiting or self._urgent or self._asker.hangs
+            if is_busy:
+                await self._examine(self._looker, batch)
+                continue
+            for stream in batch:  # they are asked at once, for session and user first
+                self._plan(stream)
+            self._wait(batch)
 
     async def _ask(self) -> None:
         """Ask who waits, at most ``QUERIES`` a second; who is urgent, at once."""
         loop = asyncio.get_running_loop()
-        examiner = Examiner(deciding=True)
-        free_at = loop.time()
         while True:
             self._wanted.clear()
             if not self._urgent:
-                await _until(free_at if self._waiting else math.inf, self._wanted)
-            if not self._urgent and loop.time() < free_at:
+                await _until(self._free_at if self._waiting else math.inf, self._wanted)
+            if not self._urgent and loop.time() < self._free_at:
                 continue
             batch = list(islice(self._urgent or self._waiting, BATCH))
             for stream in batch:
                 self._urgent.pop(stream, None)
                 self._waiting.pop(stream, None)
-            free_at = loop.time() + await self._examine(examiner, batch) / QUERIES
+            self._free_at = math.inf
+            queries = await self._examine(self._asker, batch)
+            self._free_at = loop.time() + queries / QUERIES
+
+    def _wait(self, streams: Iterable[Asked]) -> None:
+        for stream in streams:
+            self._waiting.setdefault(stream)
+            self._wanted.set()
 
     def _take_due(self, until: float) -> list[Asked]:
         batch: list[Asked] = []
@@ -139,13 +155,14 @@ class Rounds:
         """Close those of ``batch`` that may not go on, plan the others; return how many queries were made to decide."""
         if not batch:
             return 0
+        streams = {stream.grant: stream for stream in batch}
         try:
-            findings = await examiner.examine([stream.grant for stream in batch])
+            findings = await examiner.examine(list(streams), lambda grant, reason: streams[grant].close(reason))
         except Exception as error:
             # The database is away, mostly. Streams stay open, as they do for the reader, until somebody can answer.
             logger.warning("%d streams could not be asked again, the next try follows: %r", len(batch), error)
             findings = Findings([UNKNOWN] * len(batch), 0)
-        for stream, reason in zip(batch, findings.reasons, strict=True):
+        for stream, reason in zip(streams.values(), findings.reasons, strict=True):
             if reason:
                 stream.close(reason)
             elif stream not in self._streams:
@@ -154,9 +171,7 @@ class Rounds:
                 self._plan(stream, AGAIN)
             elif not examiner.deciding:
                 self._plan(stream)
-                if stream.grant.ask:
-                    self._waiting.setdefault(stream)
-                    self._wanted.set()
+                self._wait([stream] if stream.grant.ask else [])
         return findings.queries
 
 

@@ -360,8 +360,8 @@ def asked_again(monkeypatch: pytest.MonkeyPatch) -> Any:
     asked: list[Any] = []
     examine = Examiner.examine
 
-    async def noted(self: Examiner, grants: Any) -> Any:
-        findings = await examine(self, grants)
+    async def noted(self: Examiner, *args: Any) -> Any:
+        findings = await examine(self, *args)
         if self.deciding:
             asked.append(findings)
         return findings
@@ -508,8 +508,8 @@ class TestAskingAgain:
         costs: list[tuple[int, int]] = []
         examine = Examiner.examine
 
-        async def counted(self: Examiner, grants: Any) -> Any:
-            findings = await examine(self, grants)
+        async def counted(self: Examiner, grants: Any, *args: Any) -> Any:
+            findings = await examine(self, grants, *args)
             if self.deciding:
                 costs.append((len(grants), findings.queries))
             return findings
@@ -691,6 +691,47 @@ class TestOneThatSpoilsTheOthers:
             hangs.clear()
             await User.objects.aupdate(is_active=True)
             await is_open(events, "a")
+
+    async def test_one_that_hangs_ends_with_its_user(self, settings: Any) -> None:
+        hangs, free = threading.Event(), threading.Event()
+        begun: list[str] = []
+
+        def hanging(request: Any, channel: str) -> bool:
+            if hangs.is_set():
+                begun.append(channel)
+                free.wait(30)
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
+        _, client = await logged_in()
+        async with listen(client, "/events/?channel=a") as events:
+            hangs.set()
+            try:
+                await until(lambda: begun)
+                await User.objects.aupdate(is_active=False)
+                assert await farewell(events) == "deactivated"
+            finally:
+                free.set()
+
+    async def test_session_and_user_come_before_what_decides(self, settings: Any) -> None:
+        """Where both are asked together, the end of a session does not wait for what decides of the others."""
+        asked, free = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: Any, channel: str) -> bool:
+            if asked.is_set():
+                await free.wait()
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": slow}
+        _, client = await logged_in()
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
+            events = await stack.enter_async_context(listen(client, "/events/?channel=b"))
+            asked.set()
+            await User.objects.aupdate(is_active=False)
+            assert await farewell(events) == "deactivated"
+            free.set()
 
     async def test_no_more_than_a_few_threads_hang(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(examiner, "HANGING", 2)
