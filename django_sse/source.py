@@ -131,8 +131,10 @@ class Source:
 
 
 def _failed(encoder: EventEncoder) -> bytes | None:
-    logger.exception("The source of an event stream failed; its client was told so, and nothing more")
-    return encoder.failed()
+    said = encoder.failed()
+    if said is not None:  # else it is raised, and logged by whoever cuts the connection
+        logger.exception("The source of an event stream failed; its client was told so, and nothing more")
+    return said
 
 
 async def _close(pieces: AsyncGenerator[bytes, None]) -> None:
