@@ -63,11 +63,12 @@ def apply(text: str, data: dict[str, Any]) -> str:
     return units.decode("utf-16-le") + str(data["text"])
 
 
-def compact(done: Event) -> int:
-    """Delete the pieces of the text that the end event ``done`` carries whole; return how many went."""
+def compact(done: Event, *, whole: bool = True) -> int:
+    """Delete what the end event ``done`` leaves without use, and return how many went: that somebody asked to stop, and
+    the pieces of the text if it carries that ``whole``."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=done.channel, pk__lt=done.pk)
     earlier = rows.filter(type=DONE).order_by("-pk").values_list("pk", flat=True).first() or 0
-    deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP)).delete()
+    deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP) if whole else (STOP,)).delete()
     return deleted
 
 

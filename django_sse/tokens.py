@@ -217,13 +217,12 @@ class TokenStream:
         if self._rest:  # half of a character, whose other half never came
             items.append((self.channel, PIECE, piece(self._at, "\N{REPLACEMENT CHARACTER}")))
             self._at += 1
-        whole = piece(0, _clean(self.text), reason=reason)
-        if not fits(whole):  # then the pieces stay, and the end is only that
-            await self._write([*items, (self.channel, DONE, piece(self._at, "", reason=reason))])
-            return
-        done = await self._write([*items, (self.channel, DONE, whole)])
+        end = piece(0, _clean(self.text), reason=reason)
+        if not (whole := fits(end)):  # then the pieces stay, and the end is only that
+            end = piece(self._at, "", reason=reason)
+        done = await self._write([*items, (self.channel, DONE, end)])
         try:
-            await self._writer.run(lambda: compact(done))
+            await self._writer.run(lambda: compact(done, whole=whole))
         except DatabaseFailure as error:
             logger.warning("The pieces of a generated text stay in the log: %r", error)
 

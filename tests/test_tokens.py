@@ -107,6 +107,16 @@ async def test_a_text_that_is_too_long_for_one_event_stays_in_parts(settings: An
     assert await sync_to_async(lambda: max(len(event.data.encode()) for event in Event.objects.all()))() <= 300
 
 
+async def test_a_stop_is_of_one_text_also_of_one_that_stays_in_parts(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a" * 1000, LONG)))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    assert (await task).reason == "stopped"
+    assert "stop" not in [kind for kind, _ in await arows()]
+    assert (await stream_tokens(CHANNEL, model("again", 0.6))).reason == "end"
+
+
 async def model(*steps: str | float | Exception) -> AsyncIterator[str]:
     for step in steps:
         if isinstance(step, Exception):
