@@ -26,8 +26,8 @@ __all__ = [
     "PIECE",
     "STOP",
     "apply",
+    "begins_after",
     "compact",
-    "first_position",
     "has_ended",
     "piece",
     "stopped",
@@ -78,10 +78,14 @@ def stopped(channels: Iterable[str]) -> set[str]:
     return set(rows.values_list("channel", flat=True))
 
 
-def first_position(channel: str) -> int | None:
-    """Return the position of the oldest event of ``channel``, or None where it has none."""
+def begins_after(channel: str) -> int | None:
+    """Return the cursor that the newest text of ``channel`` follows, or None where it has no event."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=channel, position__isnull=False)
-    return rows.order_by("position").values_list("position", flat=True).first()
+    newest = rows.filter(type__in=(PIECE, DONE)).order_by("-position").values_list("position", flat=True).first()
+    ends = rows.filter(type=DONE, position__lt=newest or 0)  # but for its own, that of the text before it is the last
+    before = ends.order_by("-position").values_list("position", flat=True).first() or 0
+    first = rows.filter(position__gt=before).order_by("position").values_list("position", flat=True).first()
+    return None if first is None else first - 1
 
 
 def has_ended(channel: str) -> bool:

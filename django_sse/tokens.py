@@ -6,7 +6,8 @@ The producer writes to the log, from whichever process it runs in; any number of
         async for token in model(prompt):
             await stream.send(token)
 
-A channel holds one text at a time. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``,
+A channel holds one text at a time, and each text had better have a channel of its own: a page that has seen the end of
+one has closed. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``,
 which also has a ``reason``: ``end``, ``stopped`` or ``failed``. See ``compaction`` for what a page does with ``at``.
 """
 
@@ -23,7 +24,7 @@ from django.db import Error as DatabaseFailure
 
 from django_sse import log
 from django_sse.channels import check_channel
-from django_sse.compaction import DONE, PIECE, STOP, compact, first_position, fits, has_ended, piece, width
+from django_sse.compaction import DONE, PIECE, STOP, begins_after, compact, fits, has_ended, piece, width
 from django_sse.publish import send_event
 from django_sse.source import generator
 from django_sse.writer import Writer
@@ -96,10 +97,13 @@ async def astop_tokens(channel: str) -> None:
 
 
 def tokens_since(channel: str) -> int:
-    """Return the position after which the text of ``channel`` begins: what a page gives as ``since``."""
-    head = log.get_head()  # first: what is written in between is then not missed
-    first = first_position(check_channel(channel))
-    return head if first is None else first - 1
+    """Return the position after which the newest text of ``channel`` begins: what a page gives as ``since``.
+
+    Where there is none, or none that can still be read, that is the head: no text that comes is missed.
+    """
+    reach = log.reach()  # first: what is written in between is then not missed
+    begin = begins_after(check_channel(channel))
+    return reach.head if begin is None or begin < reach.floor else begin
 
 
 async def atokens_since(channel: str) -> int:

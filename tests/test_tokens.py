@@ -347,6 +347,27 @@ async def test_a_page_begins_where_the_text_does() -> None:
         assert (await stream.next()).json() == {"at": 0, "text": "new", "reason": "end"}
 
 
+async def test_a_page_begins_where_the_newest_text_does() -> None:
+    """The end of an earlier text would close it."""
+    with pytest.raises(ValueError, match="secret"):
+        await stream_tokens(CHANNEL, model("first", ValueError("secret")))
+    end = await sync_to_async(log.get_head)()
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("second")
+        await until(lambda: sync_to_async(rows)(CHANNEL, end))
+        assert await atokens_since(CHANNEL) == end
+    since = await atokens_since(CHANNEL)
+    assert await sync_to_async(rows)(CHANNEL, since) == [("done", {"at": 0, "text": "second", "reason": "end"})]
+
+
+def test_a_page_does_not_begin_where_the_log_cannot(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
+    async_to_sync(stream_tokens)(CHANNEL, ["a" * 1000])
+    first = tokens_since(CHANNEL)
+    log.rebase(log.get_head() + 1000)
+    assert tokens_since(CHANNEL) == log.get_head() > first
+
+
 async def test_a_reader_follows_while_it_grows() -> None:
     async with listen(AsyncClient(), f"/events/?channel={CHANNEL}&since=0") as reader:
         task = asyncio.create_task(stream_tokens(CHANNEL, model(*["word ", 0.06] * 10)))
