@@ -7,8 +7,8 @@ The producer writes to the log, from whichever process it runs in; any number of
             await stream.send(token)
 
 A channel holds one text at a time, and each text had better have a channel of its own: a page that has seen the end of
-one has closed. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``,
-which also has a ``reason``: ``end``, ``stopped`` or ``failed``. See ``compaction`` for what a page does with ``at``.
+one has closed. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``, which also has a
+``reason``: ``end``, ``stopped`` or ``failed``. See ``compaction`` for what a page does with ``at``.
 """
 
 from __future__ import annotations
@@ -172,10 +172,12 @@ class TokenStream:
         except TimeoutError:
             ended_it = True  # the exception is ours, and goes no further
         self.reason = "stopped" if stopped else "failed" if error else "end"
+        ending = asyncio.create_task(self._end(self.reason))
         try:
-            await self._end(self.reason)
-        finally:
-            self._writer.discard(self)
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending})  # the end is stored all the same; only who is cancelled again leaves at once
+            raise
         return ended_it
 
     async def _flush(self) -> None:
@@ -214,6 +216,12 @@ class TokenStream:
                 await asyncio.sleep(PAUSE)
 
     async def _end(self, reason: Reason) -> None:
+        try:
+            await self._store_end(reason)
+        finally:
+            self._writer.discard(self)
+
+    async def _store_end(self, reason: Reason) -> None:
         self._closing.set()
         self._news.set()
         await self._flushing

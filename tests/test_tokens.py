@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,26 @@ async def test_a_cancelled_producer_ends_its_text() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
+
+
+async def test_a_producer_that_is_cancelled_as_it_ends_stores_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = send_event.__globals__["send_events"]
+    writing = threading.Event()
+
+    def slow(items: Any) -> Any:
+        writing.set()
+        time.sleep(0.2)
+        return publish(items)
+
+    monkeypatch.setattr("django_sse.writer.send_events", slow)
+    task = asyncio.create_task(stream_tokens(CHANNEL, ["all of it"]))
+    await asyncio.to_thread(writing.wait, 10)
+    await asyncio.sleep(0.05)  # the iterator is at its end by now, and its pieces are being written
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await arows() == [("done", {"at": 0, "text": "all of it", "reason": "end"})]
+    assert asyncio.get_running_loop() not in Writer._writers
 
 
 async def test_stop_ends_a_producer_that_thinks() -> None:
