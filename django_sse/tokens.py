@@ -17,7 +17,7 @@ import asyncio
 import logging
 from contextlib import aclosing, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asgiref.sync import sync_to_async
 from django.db import Error as DatabaseFailure
@@ -133,10 +133,15 @@ class TokenStream:
     async def send(self, token: str) -> None:
         """Add ``token`` to the text: it is on its way at once, or ``INTERVAL`` after what went before.
 
-        Waits only while the log is far behind. Raises what the database raised if it could not be written for long.
+        Waits only while the log is far behind. Raises what the database raised if it could not be written for long, and
+        ``TypeError`` for what is no text.
         """
         if not self._open:
             raise RuntimeError("Send within the block: async with token_stream(channel) as stream.")
+        given: Any = token
+        if not isinstance(given, str):
+            kind = type(given).__name__
+            raise TypeError(f"A token is a str, and this is of type {kind}. Leave out what of a service has no text.")
         self._parts.append(token)
         self._rest += token
         self._news.set()

@@ -159,6 +159,14 @@ async def test_a_cancelled_producer_ends_its_text() -> None:
     assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
 
 
+@pytest.mark.parametrize("token", [None, b"b", 1])
+async def test_what_is_no_text_ends_the_text_as_failed(token: Any) -> None:
+    """``None`` is what the SDKs of some services have at the end."""
+    with pytest.raises(TypeError, match=f"A token is a str, and this is of type {type(token).__name__}"):
+        await stream_tokens(CHANNEL, ["a", token])
+    assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
+
+
 async def test_a_producer_that_is_cancelled_as_it_ends_stores_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     publish = send_event.__globals__["send_events"]
     writing = threading.Event()
