@@ -123,7 +123,7 @@ class TokenStream:
         """What was sent and not yet written."""
         self._at = 0
         self._open = False
-        self._failure: DatabaseFailure | None = None
+        self._failure: Exception | None = None
 
     @property
     def text(self) -> str:
@@ -134,7 +134,7 @@ class TokenStream:
         """Add ``token`` to the text: it is on its way at once, or ``INTERVAL`` after what went before.
 
         Waits only while the log is far behind. Raises what the database raised if it could not be written for long, and
-        ``TypeError`` for what is no text.
+        at once what is raised for any other reason; ``TypeError`` for what is no text.
         """
         if not self._open:
             raise RuntimeError("Send within the block: async with token_stream(channel) as stream.")
@@ -142,6 +142,8 @@ class TokenStream:
         if not isinstance(given, str):
             kind = type(given).__name__
             raise TypeError(f"A token is a str, and this is of type {kind}. Leave out what of a service has no text.")
+        if self._failure:
+            raise self._failure
         self._parts.append(token)
         self._rest += token
         self._news.set()
@@ -191,8 +193,13 @@ class TokenStream:
             await self._news.wait()
             self._news.clear()
             if items := self._take():
-                await self._write(items)
-                self._room.set()
+                try:
+                    await self._write(items)
+                except Exception as error:  # of whatever kind: who sends must not wait for what nobody writes
+                    self._failure = error
+                    raise
+                finally:
+                    self._room.set()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(INTERVAL):
                         await self._closing.wait()
@@ -214,8 +221,6 @@ class TokenStream:
                 return (await self._writer.write(items))[-1]
             except DatabaseFailure as error:
                 if monotonic() > until:
-                    self._failure = error
-                    self._room.set()
                     raise
                 logger.warning("A generated text cannot be written at the moment; it is kept: %r", error)
                 await asyncio.sleep(PAUSE)

@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import AsyncClient
 
-from django_sse import asend_event, log, send_event, tokens
+from django_sse import asend_event, log, send_event, tokens, writer
 from django_sse.access import authorize
 from django_sse.channels import token_channel
 from django_sse.compaction import apply
@@ -337,6 +337,41 @@ async def test_a_database_that_stays_away_ends_the_producer(monkeypatch: pytest.
     monkeypatch.setattr("django_sse.writer.send_events", broken)
     with pytest.raises(OperationalError, match="gone"):
         await stream_tokens(CHANNEL, model(*["x" * 1000, 0.02] * 1000))
+
+
+async def test_any_other_failure_ends_the_producer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(items: Any) -> Any:
+        raise RuntimeError("the broker's settings are wrong")
+
+    monkeypatch.setattr("django_sse.writer.send_events", broken)
+    told = 0
+    with pytest.raises(RuntimeError, match="settings are wrong"):
+        async with asyncio.timeout(10), token_stream(CHANNEL) as stream:
+            for size in (1000, 100_000):  # also who goes on all the same does not wait
+                with pytest.raises(RuntimeError, match="settings are wrong"):
+                    while True:
+                        await stream.send("x" * size)
+                        await asyncio.sleep(0)
+                told += 1
+    assert told == 2
+    assert asyncio.get_running_loop() not in Writer._writers
+
+
+async def test_a_writer_goes_on_looking_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([RuntimeError("once")])
+    look = writer.stopped
+
+    def flaky(channels: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return look(channels)
+
+    monkeypatch.setattr(writer, "stopped", flaky)
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a", LONG)))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    async with asyncio.timeout(10):
+        assert (await task).reason == "stopped"
 
 
 async def test_many_texts_share_their_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
