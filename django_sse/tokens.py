@@ -172,13 +172,13 @@ class TokenStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._open = False
-        stopped = self._deadline.when() is not None
         ended_it = False
         try:
             await self._deadline.__aexit__(kind, error, traceback)
         except TimeoutError:
             ended_it = True  # the exception is ours, and goes no further
-        self.reason = "stopped" if stopped else "failed" if error else "end"
+        # A stop that came too late to end the block was none: the text is whole.
+        self.reason = "stopped" if self._deadline.expired() else "failed" if error else "end"
         ending = asyncio.create_task(self._end(self.reason))
         try:
             await asyncio.shield(ending)

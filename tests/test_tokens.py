@@ -210,6 +210,18 @@ async def test_stop_leaves_the_block_and_the_code_goes_on() -> None:
     await asyncio.sleep(0)  # the task was not left half cancelled
 
 
+async def test_a_block_that_ends_before_the_stop_ends_it_is_whole() -> None:
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("all of it")
+        stream.stop()
+    assert stream.reason == "end"
+    with pytest.raises(ValueError, match="secret"):
+        async with token_stream(CHANNEL) as stream:
+            stream.stop()
+            raise ValueError("secret")
+    assert stream.reason == "failed"
+
+
 async def test_stop_is_of_one_channel() -> None:
     other = asyncio.create_task(stream_tokens("public.other", model("b", LONG)))
     await until(lambda: sync_to_async(rows)("public.other"))
