@@ -105,7 +105,8 @@ class Source:
             yield opening
         try:
             for item in items:
-                yield self._encoder.item(item)
+                if data := self._encoder.item(item):
+                    yield data
             end: bytes | None = self._encoder.done()
         except Exception:
             end = _failed(self._encoder)

@@ -27,6 +27,7 @@ from django_sse.channels import check_channel
 from django_sse.compaction import DONE, PIECE, STOP, begins_after, compact, fits, has_ended, piece, width
 from django_sse.publish import send_event
 from django_sse.source import generator
+from django_sse.surrogates import REPLACEMENT, join, split
 from django_sse.writer import Writer
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class TokenStream:
 
     def _take(self) -> list[Item]:
         """Return the events of what there is, but for half a character at its end."""
-        text, self._rest = _split(self._rest)
+        text, self._rest = split(self._rest)
         items: list[Item] = []
         for part in _portions(text):
             items.append((self.channel, PIECE, piece(self._at, part)))
@@ -237,9 +238,9 @@ class TokenStream:
         await self._flushing
         items = self._take()
         if self._rest:  # half of a character, whose other half never came
-            items.append((self.channel, PIECE, piece(self._at, "\N{REPLACEMENT CHARACTER}")))
+            items.append((self.channel, PIECE, piece(self._at, REPLACEMENT)))
             self._at += 1
-        end = piece(0, _clean(self.text), reason=reason)
+        end = piece(0, join(self.text), reason=reason)
         if not (whole := fits(end)):  # then the pieces stay, and the end is only that
             end = piece(self._at, "", reason=reason)
         done = await self._write([*items, (self.channel, DONE, end)])
@@ -247,17 +248,6 @@ class TokenStream:
             await self._writer.run(lambda: compact(done, whole=whole))
         except DatabaseFailure as error:
             logger.warning("The pieces of a generated text stay in the log: %r", error)
-
-
-def _clean(text: str) -> str:
-    """Join the halves of characters, which some models stream apart, and replace those that have no other half."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return ``text`` without, and separately, the first half of a character at its end."""
-    rest = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-    return _clean(text[: len(text) - len(rest)]), rest
 
 
 def _portions(text: str) -> Iterator[str]:
