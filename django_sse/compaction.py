@@ -79,12 +79,13 @@ def stopped(channels: Iterable[str]) -> set[str]:
 
 
 def begins_after(channel: str) -> int | None:
-    """Return the cursor that the newest text of ``channel`` follows, or None where it has no event."""
+    """Return the cursor that the newest text of ``channel`` follows, or None where there is none."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=channel, position__isnull=False)
-    newest = rows.filter(type__in=(PIECE, DONE)).order_by("-position").values_list("position", flat=True).first()
+    texts = rows.filter(type__in=(PIECE, DONE))
+    newest = texts.order_by("-position").values_list("position", flat=True).first()
     ends = rows.filter(type=DONE, position__lt=newest or 0)  # but for its own, that of the text before it is the last
     before = ends.order_by("-position").values_list("position", flat=True).first() or 0
-    first = rows.filter(position__gt=before).order_by("position").values_list("position", flat=True).first()
+    first = texts.filter(position__gt=before).order_by("position").values_list("position", flat=True).first()
     return None if first is None else first - 1
 
 

@@ -427,6 +427,7 @@ async def test_a_page_begins_where_the_newest_text_does() -> None:
     """The end of an earlier text would close it."""
     with pytest.raises(ValueError, match="secret"):
         await stream_tokens(CHANNEL, model("first", ValueError("secret")))
+    await asend_event(CHANNEL, "notification", 1)
     end = await sync_to_async(log.get_head)()
     async with token_stream(CHANNEL) as stream:
         await stream.send("second")
