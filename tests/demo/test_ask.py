@@ -115,6 +115,19 @@ def test_reloaded_fifty_times_nothing_is_lost_or_there_twice(demo: Demo, visit: 
     expect(page.locator("#events")).to_have_text("1")
 
 
+def test_the_stream_of_a_complete_text_is_closed(demo: Demo, visit: Visit) -> None:
+    visit.context.add_init_script(
+        "window.sources = []; const Native = EventSource;"
+        "window.EventSource = class extends Native { constructor(...given) { super(...given); sources.push(this); } };"
+    )
+    page = visit.open(f"{demo.address}/ask/")
+    ask(page, "120 words")
+    expect(page.locator("#words")).to_have_text(re.compile("^[1-9]"))
+    assert page.evaluate("() => sources.map((source) => source.readyState)") == [1]
+    finished(page)
+    assert page.evaluate("() => sources.map((source) => source.readyState)") == [2]
+
+
 def test_a_second_tab_and_a_stop(demo: Demo, visit: Visit) -> None:
     page = visit.open(f"{demo.address}/ask/")
     ask(page, "2,000 words")
