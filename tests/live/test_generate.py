@@ -55,7 +55,12 @@ def test_a_client_that_leaves_ends_the_producer(running, kind):
 
 
 @KINDS
-@pytest.mark.parametrize("server", ["uvicorn"], indirect=True)  # daphne takes all that it is given
+@pytest.mark.parametrize(
+    ("server", "running"),
+    # daphne with Django's own application takes all that it is given.
+    [("uvicorn", "detached"), ("uvicorn", "plain"), ("daphne", "detached")],
+    indirect=True,
+)
 def test_a_client_that_does_not_read_holds_the_producer_up(running, kind):
     client = Client(running, [], path="/generate/", query=f"count=1000000&bytes=10000{kind}")
     client.until(lambda: b"data: 0 " in client.body, "the first item")
