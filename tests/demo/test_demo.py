@@ -63,9 +63,9 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def _serve(folder: Path) -> Iterator[tuple[Demo, subprocess.Popen[bytes], Path]]:
+def _serve(folder: Path, port: int = 0) -> Iterator[tuple[Demo, subprocess.Popen[bytes], Path]]:
     """Run ``manage.py demo``, give it while it answers, and leave no process behind."""
-    port = _free_port()
+    port = port or _free_port()
     demo = Demo(f"http://127.0.0.1:{port}", port, folder / "demo.sqlite3")
     output = folder / "output"
     with output.open("wb") as file:
