@@ -18,6 +18,7 @@ from django_sse.channels import PUBLIC, is_token_channel, user_channel
 from django_sse.conf import settings
 from django_sse.exceptions import InvalidChannel
 from django_sse.grant import get_user
+from django_sse.unspoken import Unspoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -166,8 +167,8 @@ async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
                 answer = await answer
         except (OperationalError, InterfaceError):
             raise
-        except Exception:
-            logger.exception("The authoriser raised, so access was denied")
+        except Exception as error:
+            logger.error("The authoriser raised, so access was denied", exc_info=Unspoken(error))
             return False
         if answer is not True:
             return False

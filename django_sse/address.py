@@ -28,7 +28,7 @@ def client_address(request: HttpRequest) -> str:
         if len(entries) >= settings.TRUSTED_PROXIES:
             address = entries[-settings.TRUSTED_PROXIES] or address
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(_without_port(address))
     except ValueError:
         return address[:100]
     if isinstance(parsed, IPv6Address):
@@ -36,3 +36,11 @@ def client_address(request: HttpRequest) -> str:
             return str(parsed.ipv4_mapped)
         return str(IPv6Address(int(parsed) & ~_NETWORK))
     return str(parsed)
+
+
+def _without_port(entry: str) -> str:
+    """Return the address of an ``entry`` in which some proxies write the port too: it differs with each connection."""
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    host, _, port = entry.partition(":")
+    return host if port.isdecimal() else entry  # two colons or more: an IPv6 address

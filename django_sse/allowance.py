@@ -24,6 +24,7 @@ class Allowance:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._most = CLIENTS
         self._spent: dict[str, tuple[float, float]] = {}
         """Events, and when that was so. It shrinks by ``MAX_REPLAY`` a minute."""
 
@@ -31,13 +32,15 @@ class Allowance:
         """Tell whether ``client`` has to wait."""
         return settings.MAX_REPLAY is not None and bool(client) and self._now(client) >= settings.MAX_REPLAY
 
-    def spend(self, client: str, events: int) -> None:
-        """Note that ``client`` was given a page of so many ``events``."""
+    def spend(self, client: str, events: int, *, least: int = QUESTION) -> None:
+        """Note that ``client`` was given a page of so many ``events``, which counts as ``least`` at the least."""
         if settings.MAX_REPLAY is None or not client:
             return
-        self._spent[client] = (self._now(client) + max(events, QUESTION), self._clock())
-        if len(self._spent) > CLIENTS:
-            self._spent = {name: entry for name, entry in self._spent.items() if self._now(name) > 0}
+        self._spent[client] = (self._now(client) + max(events, least), self._clock())
+        if len(self._spent) > self._most:
+            # Under WSGI other threads write meanwhile: so a list.
+            self._spent = {name: entry for name, entry in list(self._spent.items()) if self._now(name) > 0}
+            self._most = max(CLIENTS, 2 * len(self._spent))  # else each page would look at all who still have to wait
 
     def clear(self) -> None:
         """Forget everybody."""

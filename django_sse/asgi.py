@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from django.core.asgi import get_asgi_application as django_asgi_application
@@ -13,7 +13,7 @@ from django_sse.connection import Connection
 from django_sse.detach import KEY, Slot, current_slot
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Semaphore, TimerHandle
     from collections.abc import Awaitable, Callable
 
     from django_sse.detach import Body
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["get_asgi_application"]
+
+PATIENCE: Final = 5.0
+"""Seconds after which one request's turn ends, whatever it is still doing: the others must not wait for it."""
 
 
 def get_asgi_application() -> DetachingApplication:
@@ -61,7 +64,7 @@ class DetachingApplication:
     async def _request(self, scope: Scope, client: Connection, send: Send) -> Body | None:
         """Have Django answer; return what it left behind."""
         slot = Slot()
-        turn = _Turn(scope)
+        turn = _Turn()
 
         async def send_on(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -72,7 +75,9 @@ class DetachingApplication:
                 return  # the empty body that Django was given
             await send(message)
 
-        await turn.come()
+        # Who has not done asking holds no thread yet, and whoever never does would keep the others waiting.
+        if _wants_stream(scope) and await client.has_asked():
+            await turn.come()
         asked = current_slot.set(slot)
         try:
             await self._application({**scope, KEY: slot}, client.receive, send_on)
@@ -82,26 +87,34 @@ class DetachingApplication:
         return slot.stream if slot.detached else None
 
 
+def _wants_stream(scope: Scope) -> bool:
+    accepts = any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
+    return accepts and scope["method"] == "GET"
+
+
 class _Turn:
     """A client's turn to have its stream opened: middleware takes a thread and a database connection for each, and when
     a server starts, all its clients come at once. Only an EventSource waits for one, which says what it accepts."""
 
-    _doors: WeakKeyDictionary[AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+    _doors: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
-    def __init__(self, scope: Scope) -> None:
-        self._wanted = any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
-        self._door: asyncio.Semaphore | None = None
+    def __init__(self) -> None:
+        self._door: Semaphore | None = None
+        self._timer: TimerHandle | None = None
 
     async def come(self) -> None:
-        if self._wanted:
-            loop = asyncio.get_running_loop()
-            door = self._doors.get(loop)
-            if door is None:
-                door = self._doors[loop] = asyncio.Semaphore(settings.MAX_OPENING)
-            await door.acquire()
-            self._door = door
+        loop = asyncio.get_running_loop()
+        door = self._doors.get(loop)
+        if door is None:
+            door = self._doors[loop] = asyncio.Semaphore(settings.MAX_OPENING)
+        await door.acquire()
+        self._door = door
+        self._timer = loop.call_later(PATIENCE, self.end)
 
     def end(self) -> None:
         if self._door:
             self._door.release()
             self._door = None
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

@@ -10,12 +10,13 @@ from django_sse.exceptions import InvalidChannel
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-__all__ = ["PUBLIC", "check_channel", "is_token_channel", "token_channel", "user_channel"]
+__all__ = ["PUBLIC", "TOKENS", "check_channel", "is_token_channel", "token_channel", "token_owner", "user_channel"]
 
 PUBLIC: Final = "public."
 """The prefix of the channels that everyone may read under the built-in rules."""
 
-_TOKENS: Final = "tokens."
+TOKENS: Final = "tokens."
+"""The prefix of the channels of generated texts."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 
@@ -48,10 +49,15 @@ def token_channel(user: AbstractBaseUser, name: object) -> str:
     user_channel(user)
     if "." in str(name):
         raise InvalidChannel(f"{name!r:.120} cannot name a text: it has a dot.")
-    return check_channel(f"{_TOKENS}{user.pk}.{name}")
+    return check_channel(f"{TOKENS}{user.pk}.{name}")
+
+
+def token_owner(channel: str) -> str | None:
+    """Return the primary key of the user whose generated text ``channel`` has; None: it is no such channel."""
+    owner, _, name = channel.removeprefix(TOKENS).rpartition(".")
+    return owner if channel.startswith(TOKENS) and owner and name else None
 
 
 def is_token_channel(channel: str, user: AbstractBaseUser) -> bool:
     """Tell whether ``channel`` is one of ``token_channel(user, …)``."""
-    owner, _, name = channel.removeprefix(_TOKENS).rpartition(".")
-    return channel.startswith(_TOKENS) and user.pk is not None and owner == str(user.pk) and bool(name)
+    return user.pk is not None and token_owner(channel) == str(user.pk)

@@ -97,6 +97,15 @@ class Connection:
         self.gone = message["type"] == "http.disconnect"
         return message
 
+    async def has_asked(self) -> bool:
+        """Wait for the beginning of the request, which is left to ``receive``, and tell whether it was all of it."""
+        hearing = self._hearing()
+        await asyncio.wait({hearing})
+        if hearing.exception():
+            return False
+        message = hearing.result()
+        return message["type"] == "http.request" and not message.get("more_body")
+
     def forget(self) -> None:
         """Listen no more."""
         if self._waiting:

@@ -7,8 +7,9 @@
 The client connects to ``/live/?channel=public.orders&since=41`` and is sent one JSON object for each event,
 ``{"id": 42, "type": "status", "data": "…"}``, with ``data`` as a browser's ``event.data``; and now and then an ``id``
 alone, which moves its place. It keeps the last ``id``, and gives it as ``since`` when it connects again: that, and the
-reconnecting, are the client's own work. Put the router into ``AuthMiddlewareStack`` and
-``AllowedHostsOriginValidator``: browsers let any site open a WebSocket, with the visitor's cookies.
+reconnecting, are the client's own work. A right that ends, and the limits of streams and replay, end this one too. Put
+the router into ``AuthMiddlewareStack`` and ``AllowedHostsOriginValidator``: browsers let any site open a WebSocket, and
+send the visitor's cookies.
 """
 
 from __future__ import annotations
@@ -16,32 +17,43 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from copy import copy
+from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
+from django.db import InterfaceError, OperationalError
+from django.http import HttpResponseForbidden
 
 from django_sse.access import is_allowed
+from django_sse.admission import Admitted, admit
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
+from django_sse.exceptions import InvalidChannel
 from django_sse.parser import Parser
 from django_sse.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.http import HttpRequest
+
     from django_sse.parser import ReceivedEvent
 
-__all__ = ["AWAY", "EventConsumer"]
+__all__ = ["AWAY", "ENDED", "EventConsumer"]
 
 logger = logging.getLogger(__name__)
 
 AWAY: Final = 4012
-"""The close code of a stream that ended by age or with the server: come back. 1012 says it, and daphne refuses that."""
+"""The close code of a stream that ended by age or with the server, is one too many, or finds no database: come back.
+1012 says it, and daphne refuses that."""
+ENDED: Final = 4003
+"""The close code after ``sse.close``, whose data says for what reason the right has ended."""
 
 
 class EventConsumer(AsyncJsonWebsocketConsumer):
@@ -54,26 +66,30 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
     channels: Iterable[str] | None = None
 
     async def get_channels(self) -> Iterable[str] | None:
-        """Return the channels that this client may read; ``None``: ask the client and the authoriser."""
+        """Return the channels that this client may read; ``None``: ask the client and the authoriser.
+
+        Asked again every ``RECHECK`` seconds, of a copy whose ``scope`` has session and user as they are then.
+        """
         return self.channels
 
     async def connect(self) -> None:
-        query = parse_qs(self.scope["query_string"].decode("latin-1"))
+        request = _request(self.scope)
+        admitted: object = None
         try:
-            channels = await self.get_channels()
-            if channels is None:
-                channels = [check_channel(name) for name in query.get("channel", ())]
-                allowed = len(channels) <= settings.MAX_CHANNELS and await is_allowed(_request(self.scope), channels)
-                channels = channels if allowed else ()
-            names = frozenset(map(check_channel, channels))
-        except ValueError:
-            names = frozenset()
-        if not names:
+            admitted = await admit(request, partial(self._decide, request), stays=True)
+        except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
+            logger.warning("A WebSocket could not be opened, its client may come back: %r", error)
+        if isinstance(admitted, HttpResponseForbidden):
             await self.close()  # before it was accepted: 403
             return
-        since = parse(query.get("since", [""])[0])
         await self.accept()
-        self._sending = asyncio.create_task(self._send_all(names, since))
+        if not isinstance(admitted, Admitted):
+            await self.close(AWAY)
+            return
+        if admitted.grant:
+            admitted.grant.ask = partial(self._again, admitted.names)
+        since = parse(request.GET.get("since", ""))
+        self._sending = asyncio.create_task(self._send_all(admitted, since))
 
     async def disconnect(self, code: int) -> None:
         if sending := getattr(self, "_sending", None):
@@ -83,10 +99,30 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
         """Send one event. An ephemeral one has the ``id`` of what came before it, as in a browser."""
         await self.send_json({"id": int(event.last_event_id), "type": event.type, "data": event.data})
 
-    async def _send_all(self, channels: frozenset[str], since: Any) -> None:
+    async def _decide(self, request: HttpRequest) -> frozenset[str]:
+        """Return the channels that this client may read: none is a refusal."""
+        try:
+            channels = await self.get_channels()
+            if channels is not None:
+                return frozenset(map(check_channel, channels))
+            asked = request.GET.getlist("channel")
+            names = frozenset(map(check_channel, asked))
+        except (InvalidChannel, SuspiciousOperation):  # more parameters than Django takes
+            return frozenset()
+        few = len(asked) <= settings.MAX_CHANNELS
+        return names if few and await is_allowed(request, sorted(names)) else frozenset()
+
+    async def _again(self, names: frozenset[str], request: HttpRequest) -> bool:
+        """Tell whether ``request``, made anew, may still read all of ``names``."""
+        now: Any = copy(self)
+        now.scope = {**self.scope, "user": request.user, "session": request.session}
+        return names <= cast("frozenset[str]", await now._decide(request))
+
+    async def _send_all(self, admitted: Admitted, since: Any) -> None:
         parser = Parser()
         try:
-            stream = await Stream.open(channels, since)
+            stream = await Stream.open(admitted.names, since)
+            stream.grant = admitted.grant
             async with aclosing(aiter(stream)) as pieces:
                 async for data in pieces:
                     before = parser.last_event_id
@@ -95,6 +131,9 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
                         await self.send_event(event)
                     if not events and parser.last_event_id != before:
                         await self.send_json({"id": int(parser.last_event_id)})
+                    if any(event.type == "sse.close" for event in events):
+                        await self.close(ENDED)
+                        return
             await self.close(AWAY)
         except Exception as error:
             logger.warning("A WebSocket's stream ended, its client may come back: %r", error)
@@ -105,7 +144,8 @@ def _request(scope: Any) -> ASGIRequest:
     """Return what an authoriser looks at: the handshake as the request that it was."""
     request: Any = ASGIRequest({**scope, "type": "http", "method": "GET"}, BytesIO())
     request.user = scope.get("user") or AnonymousUser()
-    request.session = scope.get("session", {})
+    if "session" in scope:
+        request.session = scope["session"]
 
     async def auser() -> Any:
         return request.user

@@ -21,7 +21,7 @@ from django_sse.control import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Grant", "get_user", "user_fingerprint"]
+__all__ = ["Grant", "client_name", "get_user", "user_fingerprint"]
 
 _FEW: Final = ("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "QUERY_STRING", "CONTENT_TYPE")
 _DROPPED: Final = (
@@ -50,6 +50,15 @@ async def get_user(request: HttpRequest) -> Any:
 def user_fingerprint(user: Any) -> str:
     """Return what changes with the password of ``user``."""
     return fingerprint(user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else "")
+
+
+def client_name(user: str | None, address: str) -> str:
+    """Return whom a request is from, as far as anybody can tell: the user, by primary key, else the address, where a
+    site counts by those; else nobody. Behind a proxy that no setting names all clients have one address, and must not
+    share one limit."""
+    if user:
+        return f"user {user}"
+    return address if settings.MAX_STREAMS_PER_ADDRESS is not None else ""
 
 
 class Grant:
@@ -111,11 +120,8 @@ class Grant:
 
     @property
     def name(self) -> str:
-        """Whom this is about, as far as anybody can tell: the user, else the address, where a site counts by those;
-        else nobody. Behind a proxy that no setting names all clients have one address, and must not share one limit."""
-        if self.user:
-            return f"user {self.user}"
-        return self.address if settings.MAX_STREAMS_PER_ADDRESS is not None else ""
+        """See ``client_name``."""
+        return client_name(self.user, self.address)
 
     def request(self, user: Any, session: Any) -> HttpRequest:
         """Return the request as it would be if the client came now with this ``user`` and ``session``."""

@@ -9,6 +9,7 @@ from django.db import connections, transaction
 from django.db.models import F, Max
 from django.db.models.functions import Now
 
+from django_sse.channels import TOKENS, token_owner
 from django_sse.conf import settings
 from django_sse.models import Event, Head
 
@@ -28,6 +29,7 @@ __all__ = [
     "purge",
     "reach",
     "rebase",
+    "token_channels",
     "trim",
     "try_lock",
     "unnumbered",
@@ -168,15 +170,22 @@ def trim(*, older_than: timedelta | None = None, keep: int | None = None, batch:
         deleted += len(old)
 
 
-def purge(channel: str) -> int:
-    """Delete every event of ``channel``, for good, and return how many there were.
+def token_channels(owner: str) -> list[str]:
+    """Return the channels of the generated texts of the user with this primary key, as far as they have events."""
+    named = Event.objects.using(settings.DATABASE).filter(channel__startswith=f"{TOKENS}{owner}.")
+    names = named.order_by("channel").values_list("channel", flat=True).distinct()
+    return [name for name in names if token_owner(name) == owner]  # databases differ in what they find alike
 
-    The holes are no loss to anybody: only those who may read the channel could have received them. Running processes
+
+def purge(*channels: str) -> int:
+    """Delete every event of ``channels``, for good, and return how many there were.
+
+    The holes are no loss to anybody: only those who may read the channels could have received them. Running processes
     drop their copies with their next look at the log, within ``POLL_INTERVAL``.
     """
     with transaction.atomic(using=settings.DATABASE):
         lock()
-        deleted, _ = Event.objects.using(settings.DATABASE).filter(channel=channel).delete()
+        deleted, _ = Event.objects.using(settings.DATABASE).filter(channel__in=channels).delete()
         Head.objects.using(settings.DATABASE).filter(pk=1).update(generation=F("generation") + 1)
     return deleted
 

@@ -1,12 +1,11 @@
-"""Asking again, for many streams at once, whether they may go on."""
+"""Who the users behind many open streams are now, and whether their sessions still are."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth import (
     BACKEND_SESSION_KEY,
@@ -19,18 +18,21 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.core.exceptions import ValidationError
-from django.db import connections
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from django_sse.grant import user_fingerprint
+from django_sse.unspoken import Unspoken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from django_sse.grant import Grant
 
-__all__ = ["Findings", "examine"]
+__all__ = ["DENIED", "Who", "denied", "identify", "of_session"]
+
+logger = logging.getLogger(__name__)
 
 EXPIRED: Final = "expired"
 """The session is gone, or is not this user's any more."""
@@ -40,78 +42,69 @@ DENIED: Final = "denied"
 """The authoriser no longer says yes."""
 
 
-class Findings(NamedTuple):
-    """For each grant why its stream must close, or None; and how many ``queries`` it took to find out."""
+class Who(NamedTuple):
+    """A user and a session, as they are now."""
 
-    reasons: list[str | None]
-    queries: int
-
-
-async def examine(grants: Sequence[Grant]) -> Findings:
-    """Ask for ``grants`` what was asked when their streams were opened: session, user, authoriser.
-
-    Sessions and users are read with one query each. All of it goes over one connection, which is given back at the
-    end. Raises what the database raises: then nothing was found out.
-    """
-    async with ThreadSensitiveContext():  # a thread of its own for what is sync, as a request has
-        count = _Count()
-        opened = await sync_to_async(count.begin)()
-        try:
-            found = await sync_to_async(_identify)(grants)
-            reasons = [await _reason(grant, who) for grant, who in zip(grants, found, strict=True)]
-        finally:
-            await sync_to_async(_close)(opened)
-        return Findings(reasons, count.queries)
-
-
-class _Who(NamedTuple):
     user: Any
     session: Any
+    data: dict[str, Any] | None = None
+    """Of a session whose backend is the project's own, and still to be asked for the user."""
 
 
-async def _reason(grant: Grant, who: _Who | str) -> str | None:
-    if isinstance(who, str):
-        return who
-    if grant.ask and not await grant.ask(grant.request(who.user, who.session)):
-        return DENIED
-    return None
+def denied(error: Exception) -> str:
+    """Return the reason for a stream of which ``error`` was raised while somebody was asked."""
+    logger.error("What decides about a stream raised, so it is closed", exc_info=Unspoken(error))
+    return DENIED
 
 
-def _identify(grants: Sequence[Grant]) -> list[_Who | str]:
-    """Return the user and session of each grant as they are now, or why it has none any more."""
+def identify(grants: Sequence[Grant]) -> list[Who | str]:
+    """Return the user and session of each grant as they are now, or why it has none any more.
+
+    Sessions and users are read with one query each. Raises what the database raises: then nothing was found out.
+    """
     sessions = _sessions({grant.session_key for grant in grants if grant.session_key})
     users = _users({grant.user for grant in grants if grant.user})
-    store = _store()
-    now = timezone.now().timestamp()
-    found: list[_Who | str] = []
+    found: list[Who | str] = []
     for grant in grants:
-        data = sessions.get(grant.session_key or "")
-        session = store(grant.session_key if data is not None else None)
-        session._session_cache = data or {}
         user = users.get(grant.user) if grant.user else AnonymousUser()
-        is_gone = grant.by_session and (data is None or str(data.get(SESSION_KEY)) != grant.user)
-        if is_gone or (grant.until is not None and now > grant.until):
-            found.append(EXPIRED)
-        elif user is None:
-            found.append(DEACTIVATED)
-        elif grant.by_session and data is not None:
-            user = _of_session(data, user)
-            found.append(user if isinstance(user, str) else _Who(user, session))
-        elif grant.auth_hash and grant.auth_hash != user_fingerprint(user):
-            found.append(EXPIRED)
-        elif getattr(user, "is_active", True) or not grant.user:
-            found.append(_Who(user, session))
-        else:
-            found.append(DEACTIVATED)
+        try:
+            found.append(_who(grant, sessions.get(grant.session_key or ""), user))
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # a user model of the project's own
+            found.append(denied(error))
     return found
 
 
-def _of_session(data: dict[str, Any], user: Any) -> Any:
-    """Return what ``django.contrib.auth.get_user`` would, without renewing the session; or why it would return none."""
-    path = data.get(BACKEND_SESSION_KEY)
-    if path is None or path not in django_settings.AUTHENTICATION_BACKENDS:
+def _who(grant: Grant, data: dict[str, Any] | None, user: Any) -> Who | str:
+    session = _store()(grant.session_key if data is not None else None)
+    session._session_cache = data or {}
+    is_gone = grant.by_session and (data is None or str(data.get(SESSION_KEY)) != grant.user)
+    if is_gone or (grant.until is not None and timezone.now().timestamp() > grant.until):
         return EXPIRED
-    backend: Any = load_backend(path)
+    if user is None:
+        return DEACTIVATED
+    if grant.by_session and data is not None:
+        backend = _backend(data)
+        if backend and type(backend).get_user is not ModelBackend.get_user:
+            return Who(user, session, data)
+        user = of_session(data, user)
+        return user if isinstance(user, str) else Who(user, session)
+    if grant.auth_hash and grant.auth_hash != user_fingerprint(user):
+        return EXPIRED
+    return Who(user, session) if getattr(user, "is_active", True) or not grant.user else DEACTIVATED
+
+
+def _backend(data: dict[str, Any]) -> Any:
+    path: Any = data.get(BACKEND_SESSION_KEY)
+    return load_backend(path) if path in django_settings.AUTHENTICATION_BACKENDS else None
+
+
+def of_session(data: dict[str, Any], user: Any) -> Any:
+    """Return what ``django.contrib.auth.get_user`` would, without renewing the session; or why it would return none."""
+    backend = _backend(data)
+    if backend is None:
+        return EXPIRED
     if type(backend).get_user is ModelBackend.get_user:
         user = user if backend.user_can_authenticate(user) else None
     else:
@@ -161,27 +154,3 @@ def _users(keys: Iterable[str]) -> dict[str, Any]:
             continue
     rows = model._default_manager.filter(pk__in=wanted) if wanted else ()
     return {str(user.pk): user for user in rows}
-
-
-class _Count:
-    """Counts the queries of the connections of this thread."""
-
-    def __init__(self) -> None:
-        self.queries = 0
-
-    def begin(self) -> ExitStack:
-        stack = ExitStack()
-        for connection in connections.all():
-            stack.enter_context(connection.execute_wrapper(self._execute))
-        return stack
-
-    def _execute(self, execute: Callable[..., Any], *args: Any) -> Any:
-        self.queries += 1
-        return execute(*args)
-
-
-def _close(opened: ExitStack) -> None:
-    opened.close()
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # a test's transaction
-            connection.close()

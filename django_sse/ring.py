@@ -19,6 +19,8 @@ MEMO_BYTES: Final = 4 * 1024 * 1024
 
 ENTRY_BYTES: Final = 250
 """What an entry costs beside its bytes: the key and the pair."""
+CHANNEL_BYTES: Final = 260
+"""What each channel of the key costs at the most: its name, and its place in the set."""
 
 _position = attrgetter("position")
 
@@ -91,7 +93,7 @@ class Ring:
         answer = self._joined.get(key)
         if answer is None:
             answer = join(self._find(cursor, channels), self.head)
-            self._joined_bytes += len(answer[0]) + ENTRY_BYTES
+            self._joined_bytes += len(answer[0]) + ENTRY_BYTES + CHANNEL_BYTES * len(channels)
             if self._joined_bytes > MEMO_BYTES:
                 self._forget_joined()
             self._joined[key] = answer

@@ -117,11 +117,13 @@ class Stream:
         """
         channels = frozenset(channels)
         hub = Hub.current()
-        # Most cost no query: those who were here a moment ago, and those who want to know of nothing before this.
+        # Most cost no query: who was here a moment ago, who asks for nothing before this, who presents nonsense.
         if isinstance(cursor, int) and not last and hub.reaches(cursor):
             return cls(channels, Start(cursor))
         if cursor is None and not last and hub.started:
             return cls(channels, Start(hub.ring.head, fresh=True))
+        if cursor == "malformed" and hub.started:
+            return cls(channels, Start(hub.ring.head, cursor))
         reach = await hub.catch_up()
         before_last = await Hub.current().cursor_before_last(channels, last) if last else None
         return cls(channels, start(cursor, reach, before_last))

@@ -119,7 +119,7 @@ def redeem(text: str) -> Ticket | None:
 
 
 def _is_closed(ticket: Ticket, position: int) -> bool:
-    """Tell whether streams of ``ticket`` would have been closed since it was signed."""
+    """Tell whether streams of ``ticket`` would have been closed since it was signed, or nobody knows any more."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=CONTROL)
     for text in rows.filter(Q(position__gt=position) | Q(position=None)).values_list("data", flat=True):
         try:
@@ -128,4 +128,5 @@ def _is_closed(ticket: Ticket, position: int) -> bool:
             continue
         if not notice.ask and notice.concerns(str(ticket.user.pk), ticket.session, ticket.channels):
             return True
-    return False
+    reach = log.reach()  # after the notices: some may have been among what was trimmed, or lost with a backup
+    return not reach.floor <= position <= reach.head

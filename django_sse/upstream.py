@@ -93,6 +93,11 @@ async def openai_tokens(
                 yield token
     except httpx.HTTPError as error:
         raise UpstreamError(f"The service cannot be reached, or hung up: {error!r}") from error
+    except UpstreamError as error:  # some services quote the key that they were sent, and we may cut the quotation
+        text = str(error)
+        for length in range(len(api_key), min(len(api_key), 8) - 1, -1) if api_key else ():
+            text = text.replace(api_key[:length], "…")
+        raise UpstreamError(text, error.status) from None
     finally:
         if client is None:
             await own.aclose()

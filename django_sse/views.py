@@ -17,22 +17,24 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.http import Http404, HttpResponse, HttpResponseBadRequest
+from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed
 from django.utils.decorators import classonlymethod, method_decorator
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_sse import origins, tickets
+from django_sse import allowance, origins, tickets
 from django_sse.access import is_allowed
+from django_sse.address import client_address
 from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
 from django_sse.detach import KEY
-from django_sse.grant import get_user
+from django_sse.exceptions import InvalidChannel
+from django_sse.grant import client_name, get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
-from django_sse.stream import Stream, retry
+from django_sse.stream import Stream, long_retry, retry
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -45,6 +47,7 @@ logger = logging.getLogger(__name__)
 Initial = Callable[["HttpRequest"], Iterable[object] | Awaitable[Iterable[object]]]
 
 Decide = Callable[[], Awaitable[frozenset[str]]]
+Ask = Callable[["HttpRequest"], Awaitable[bool]]
 Allowed = Callable[["HttpRequest"], bool | Awaitable[bool]]
 
 
@@ -64,30 +67,34 @@ async def event_stream(
     connection without ``since`` and after a reset. ``allowed(request)``, sync or async: the decision itself, asked
     before the first byte and every ``RECHECK`` seconds while the stream is open; only ``True`` allows.
 
-    Raises ``InvalidChannel`` for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
+    Other methods than ``GET`` and ``HEAD`` are answered by 405, and a CORS preflight as one. Raises ``InvalidChannel``
+    for a name that cannot be one. Under WSGI the body holds what is due and ends, and the
     browser polls. A client that accepts JSON and no event stream gets the same as JSON (``polling.Due.json``).
     """
     names = frozenset(map(check_channel, channels))
     if not origins.is_allowed(request):
         return origins.mark(request, forbidden())
+    if request.method not in ("GET", "HEAD"):
+        return origins.mark(request, origins.preflight(request) or HttpResponseNotAllowed(["GET", "HEAD"]))
     ask = partial(_ask, allowed) if allowed else None
 
     async def decide() -> frozenset[str]:
         return names if ask is None or await ask(request) else frozenset()
 
-    return origins.mark(request, await _open(request, decide, ask, last=last, initial=initial))
+    return origins.mark(request, await _open(request, decide, lambda names: ask, last=last, initial=initial))
 
 
 async def _open(
     request: HttpRequest,
     decide: Decide,
-    ask: Callable[[HttpRequest], Awaitable[bool]] | None,
+    again: Callable[[frozenset[str]], Ask | None],
     *,
     last: int,
     initial: Initial | None,
     ticket: str | None = None,
 ) -> HttpResponseBase:
-    """Answer ``request``: with what ``decide()`` allows, if it allows anything."""
+    """Answer ``request``: with what ``decide()`` allows, if it allows anything. ``again(names)``: what asks again for
+    those, while the stream is open."""
     resumed = parse(request.headers.get("Last-Event-ID"))
     cursor = resumed if resumed is not None else parse(request.GET.get("since"))
     last = last if resumed is None else 0
@@ -105,7 +112,11 @@ async def _open(
             stream = await Stream.open(admitted.names, cursor, last=last)
             start = stream.start
         else:
+            client = await _client(request)
+            if allowance.replay.is_spent(client):
+                return _come_later(request)
             owed = await sync_to_async(due)(admitted.names, cursor, last=last)
+            allowance.replay.spend(client, len(owed.events), least=0)  # a poll that finds nothing is an ordinary one
             start = owed.start
     except DatabaseFailure as error:
         return _come_back(request, error)
@@ -117,7 +128,7 @@ async def _open(
         return owed.answer(request, snapshot, event_body, audible=audible)
     stream.snapshot, stream.audible, stream.grant = snapshot, audible, admitted.grant
     if stream.grant:
-        stream.grant.ask = ask
+        stream.grant.ask = again(admitted.names)
     return FrameResponse(stream, slot=request.scope.get(KEY))  # type: ignore[attr-defined]
 
 
@@ -173,12 +184,12 @@ class EventStreamView(View):
             return await _open(
                 request,
                 partial(self._decide, request),
-                self._again(),
+                self._again,
                 last=last,
                 initial=self.get_initial if type(self).get_initial is not EventStreamView.get_initial else None,
                 ticket=tickets.presented(request),
             )
-        except ValueError as error:
+        except (InvalidChannel, _Senseless) as error:  # any other ValueError is the project's own, and its words too
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)
 
     head = get
@@ -196,8 +207,8 @@ class EventStreamView(View):
         channels = await _call(self.get_channels, request)
         return await _decide_asked(request) if channels is None else frozenset(map(check_channel, channels))
 
-    def _again(self) -> Callable[[HttpRequest], Awaitable[bool]]:
-        """Return what asks again for the channels of this request, and keeps nothing of it but the URL's arguments."""
+    def _again(self, names: frozenset[str]) -> Ask:
+        """Return what asks again for ``names``, and keeps nothing of this request but the URL's arguments."""
         if self._is_asked():
             return _still_asked  # the same for all: each stream has it for hours
         kept = copy(self)
@@ -208,7 +219,11 @@ class EventStreamView(View):
             view.setup(request, *kept.args, **kept.kwargs)
             return await view._decide(request)
 
-        return partial(_still, decide)
+        return partial(_still, decide, names)
+
+
+class _Senseless(ValueError):
+    """The request makes no sense; the words are for its client."""
 
 
 async def _may_enter(request: HttpRequest) -> bool:
@@ -221,21 +236,38 @@ async def _decide_asked(request: HttpRequest) -> frozenset[str]:
     return frozenset(names) if await _may_enter(request) and await is_allowed(request, names) else frozenset()
 
 
-async def _still(decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], request: HttpRequest) -> bool:
-    """Tell whether ``decide`` still allows anything."""
+async def _still(
+    decide: Callable[[HttpRequest], Awaitable[frozenset[str]]], names: frozenset[str], request: HttpRequest
+) -> bool:
+    """Tell whether ``decide`` still allows all of ``names``."""
     try:
-        return bool(await decide(request))
-    except (PermissionDenied, Http404, ValueError):
+        decided = await decide(request)
+    except (PermissionDenied, Http404, InvalidChannel):
         return False
+    return bool(decided) and names <= decided
 
 
-_still_asked = partial(_still, _decide_asked)
+_still_asked = partial(_still, _decide_asked, frozenset())
+"""All or nothing, by itself."""
 
 
 def _come_back(request: HttpRequest, error: DatabaseFailure) -> HttpResponseBase:
     """An error status would end the EventSource for good (9.2.3); after this it comes back."""
     logger.warning("A stream could not be opened, the client will ask again: %r", error)
     return HttpResponse(status=503, headers={"Retry-After": 5}) if wants_json(request) else event_body(retry())
+
+
+def _come_later(request: HttpRequest) -> HttpResponseBase:
+    """For a client that has read its share of the log."""
+    return HttpResponse(status=429, headers={"Retry-After": 60}) if wants_json(request) else event_body(long_retry())
+
+
+async def _client(request: HttpRequest) -> str:
+    """Return whose replay this is, where that is counted at all: it may be a query."""
+    if settings.MAX_REPLAY is None:
+        return ""
+    user = await get_user(request)
+    return client_name(str(user.pk) if user.is_authenticated else None, client_address(request))
 
 
 async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
@@ -246,17 +278,17 @@ async def _call(function: Callable[..., Any], request: HttpRequest) -> Any:
 
 def _parse_channels(names: list[str]) -> list[str]:
     if not names:
-        raise ValueError("Name the channels: ?channel=a&channel=b")
+        raise _Senseless("Name the channels: ?channel=a&channel=b")
     if len(names) > settings.MAX_CHANNELS:
-        raise ValueError(f"{len(names)} channels are more than the {settings.MAX_CHANNELS} of one stream.")
-    return [check_channel(name) for name in names]
+        raise _Senseless(f"{len(names)} channels are more than the {settings.MAX_CHANNELS} of one stream.")
+    return list(dict.fromkeys(map(check_channel, names)))
 
 
 def _parse_last(text: str | None, default: int) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > settings.RING_SIZE:
-        raise ValueError(f"last must be a whole number from 0 to {settings.RING_SIZE}.")
+        raise _Senseless(f"last must be a whole number from 0 to {settings.RING_SIZE}.")
     return int(text)
 
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import random
 from collections import Counter, deque
 from contextlib import suppress
-from heapq import heappop, heappush
-from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from django_sse.conf import settings
 from django_sse.control import CONTROL, Notice
 from django_sse.reader import PAGE
-from django_sse.recheck import examine
+from django_sse.rounds import Rounds
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -32,15 +28,6 @@ __all__ = ["Warden"]
 
 logger = logging.getLogger(__name__)
 
-BATCH: Final = 25
-"""Streams that are asked again at once: they share the queries for their sessions and users."""
-QUERIES: Final = 50
-"""Queries a second that routine asking may cost in one process. Where the authoriser makes more, a round takes longer
-than ``RECHECK``."""
-TICK: Final = 0.5
-"""Seconds for which streams that are nearly due wait for each other, to be asked together."""
-AGAIN: Final = 2.0
-"""Seconds until streams are asked that could not be asked."""
 REMEMBERED: Final = 256
 """Notices that are kept for streams which were being opened when they came."""
 
@@ -81,18 +68,13 @@ class Warden:
         self._hub = hub
         self._cursor = self._complete_from = position
         self._notices: deque[_Remembered] = deque(maxlen=REMEMBERED)
-        self._streams: dict[Watched, float] = {}
-        """With the time at which each is to be asked again."""
+        self._streams: set[Watched] = set()
+        self._rounds = Rounds()
         self._users: dict[str, set[Watched]] = {}
         self._sessions: dict[str, set[Watched]] = {}
         self._addresses: Counter[str] = Counter()
-        self._due: list[tuple[float, int, Watched]] = []
-        """A heap; an entry whose time is not the stream's any more is void."""
-        self._urgent: dict[Watched, None] = {}
-        self._order = count()
         self._news = asyncio.Event()
-        self._asked = asyncio.Event()
-        self._tasks: list[Task[None]] = []
+        self._following: Task[None] | None = None
 
     def watch(self, stream: Watched) -> bool:
         """Close ``stream`` once it may not go on, until ``forget``. False: its user or address has too many already.
@@ -104,14 +86,15 @@ class Warden:
             return False
         if not self._streams:
             self._start()
-        self._plan(stream)
+        self._streams.add(stream)
+        self._rounds.add(stream)
         if grant.user:
             self._users.setdefault(grant.user, set()).add(stream)
         if grant.session:
             self._sessions.setdefault(grant.session, set()).add(stream)
         self._addresses[grant.address] += 1
         if grant.position < self._complete_from:
-            self._ask_soon([stream])
+            self._rounds.ask_soon([stream])
         for position, notice in self._notices:
             # A session that was logged out of is over, also for whoever read it just before it was deleted.
             if position > grant.position or notice.session:
@@ -122,8 +105,8 @@ class Warden:
         """Stop watching ``stream``, which has ended."""
         if stream not in self._streams:
             return
-        del self._streams[stream]
-        self._urgent.pop(stream, None)
+        self._streams.discard(stream)
+        self._rounds.discard(stream)
         for index, name in ((self._users, stream.grant.user), (self._sessions, stream.grant.session)):
             if name and name in index:
                 index[name].discard(stream)
@@ -147,14 +130,14 @@ class Warden:
 
     def _start(self) -> None:
         self._hub.add(self)
-        for work, name in ((self._follow, "notices"), (self._ask, "recheck")):
-            self._tasks.append(asyncio.create_task(work(), name=f"django_sse {name}"))
+        self._following = asyncio.create_task(self._follow(), name="django_sse notices")
+        self._rounds.start()
 
     def _stop(self) -> None:
         self._hub.discard(self)
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
+        if self._following:
+            self._following.cancel()
+        self._rounds.stop()
         self._hub.warden = None
 
     def _is_full(self, user: str | None, address: str) -> bool:
@@ -199,7 +182,7 @@ class Warden:
     def _lost(self) -> None:
         """Go on from the end of the log, and ask for every stream: a notice may have been among what is gone."""
         self._cursor = self._complete_from = self._hub.ring.head
-        self._ask_soon(self._streams)
+        self._rounds.ask_soon(self._streams)
 
     def _take(self, line: bytes) -> None:
         number, _, text = line.partition(b" ")
@@ -222,69 +205,7 @@ class Warden:
     def _obey(self, notice: Notice, streams: Iterable[Watched]) -> None:
         concerned = [one for one in streams if notice.concerns(one.grant.user, one.grant.session, one.channels)]
         if notice.ask:
-            self._ask_soon(concerned)
+            self._rounds.ask_soon(concerned)
             return
         for stream in concerned:
             stream.close(notice.reason, final=notice.final)
-
-    def _ask_soon(self, streams: Iterable[Watched]) -> None:
-        self._urgent.update(dict.fromkeys(streams))
-        if self._urgent:
-            self._asked.set()
-
-    def _plan(self, stream: Watched, seconds: float | None = None) -> None:
-        """Ask ``stream`` in so many seconds; by default when ``RECHECK`` says, each at a moment of its own."""
-        if seconds is None:
-            seconds = math.inf if settings.RECHECK is None else settings.RECHECK * random.uniform(0.7, 1.0)
-        due = self._streams[stream] = asyncio.get_running_loop().time() + seconds
-        if seconds < math.inf:
-            heappush(self._due, (due, next(self._order), stream))
-            if self._due[0][2] is stream:
-                self._asked.set()
-
-    async def _ask(self) -> None:
-        """Ask who is due, at most ``QUERIES`` a second; who is urgent, at once."""
-        loop = asyncio.get_running_loop()
-        free_at = loop.time()
-        while True:
-            self._asked.clear()
-            if self._urgent:
-                batch = list(self._urgent)[:BATCH]
-            else:
-                wait_until = max(self._due[0][0] if self._due else loop.time() + 3600, free_at)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(wait_until):
-                        await self._asked.wait()
-                if self._urgent or loop.time() < wait_until:
-                    continue
-                batch = self._take_due(loop.time() + TICK)
-            for stream in batch:
-                self._urgent.pop(stream, None)
-            queries = await self._examine(batch) if batch else 0
-            free_at = loop.time() + queries / QUERIES
-
-    def _take_due(self, until: float) -> list[Watched]:
-        batch: list[Watched] = []
-        while self._due and self._due[0][0] <= until and len(batch) < BATCH:
-            due, _, stream = heappop(self._due)
-            if self._streams.get(stream) == due:
-                batch.append(stream)
-        return batch
-
-    async def _examine(self, batch: list[Watched]) -> int:
-        """Close those of ``batch`` that may not go on; return how many queries it took."""
-        failed = False
-        reasons: list[str | None] = [None] * len(batch)
-        queries = len(batch)
-        try:
-            reasons, queries = await examine([stream.grant for stream in batch])
-        except Exception as error:
-            # The database is away, mostly. Streams stay open, as they do for the reader, until somebody can answer.
-            logger.warning("%d streams could not be asked again, the next try follows: %r", len(batch), error)
-            failed = True
-        for stream, reason in zip(batch, reasons, strict=True):
-            if reason:
-                stream.close(reason)
-            elif stream in self._streams:
-                self._plan(stream, AGAIN if failed else None)
-        return queries

@@ -13,7 +13,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.signals import request_finished
 from django.http import HttpResponse
 
-from django_sse import asend_event, drain
+from django_sse import asend_event, asgi, drain
 from django_sse.asgi import DetachingApplication, get_asgi_application
 from django_sse.detach import current_slot
 from django_sse.hub import Hub
@@ -357,3 +357,76 @@ async def test_a_stream_that_is_served_by_django_gives_its_turn_away(settings: A
     staying.set()
     for talk in talks:
         await talk.wait(10)
+
+
+STREAM = [(b"accept", b"text/event-stream")]
+
+
+async def _answers(application: Any, *messages: dict[str, Any], **where: str) -> None:
+    """Open a stream as ``application`` would be asked for one, and fail if it has to wait."""
+    talk = ApplicationCommunicator(application, {**scope(**where), "headers": STREAM})
+    for message in messages or ({"type": "http.request"},):
+        await talk.send_input(message)
+    assert (await talk.receive_output(10))["status"] == 200
+    await talk.wait(10)
+
+
+async def _django(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.mark.parametrize("begun", [[], [{"type": "http.request", "body": b"x", "more_body": True}]])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_who_has_not_done_asking_keeps_nobody_waiting(settings: Any, method: str, begun: list[Any]) -> None:
+    settings.DJANGO_SSE = {"MAX_OPENING": 1}
+    application = DetachingApplication(_django)
+    halves = [ApplicationCommunicator(application, {**scope(method=method), "headers": STREAM}) for _ in range(3)]
+    for half in halves:
+        for message in begun:
+            await half.send_input(message)
+        await half.receive_nothing(0.01)
+    await _answers(application)
+    for half in halves:  # and nothing of what they said was lost
+        await half.send_input({"type": "http.request", "body": b"y", "more_body": False})
+        assert (await half.receive_output(10))["status"] == 200
+        await half.wait(10)
+
+
+async def test_who_leaves_before_having_asked_is_no_error(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_OPENING": 1}
+    await _answers(DetachingApplication(_django), {"type": "http.disconnect"})
+
+    async def broken() -> Any:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        await DetachingApplication(_django)({**scope(), "headers": STREAM}, broken, broken)
+
+
+@pytest.mark.parametrize(("method", "patience"), [("GET", 0.05), ("POST", 60)])
+async def test_a_turn_that_lasts_lets_the_next_one_in(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, patience: float
+) -> None:
+    """A view that thinks for a minute; and one that changes something is no stream being opened at all."""
+    settings.DJANGO_SSE = {"MAX_OPENING": 1}
+    monkeypatch.setattr(asgi, "PATIENCE", patience)
+    thinking, done = asyncio.Event(), asyncio.Event()
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow/":
+            thinking.set()
+            await done.wait()
+        await _django(scope, receive, send)
+
+    application = DetachingApplication(django)
+    slow = asyncio.create_task(_answers(application, path="/slow/", method=method))
+    await asyncio.wait_for(thinking.wait(), 10)
+    await _answers(application)
+    done.set()
+    await slow
+    await _answers(application)  # a turn that ended by time does not end twice
+    door: Any = asgi._Turn._doors[asyncio.get_running_loop()]
+    assert door._value == 1

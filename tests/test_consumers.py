@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.auth import AuthMiddlewareStack
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.db import OperationalError
+from django.test import AsyncClient
 
-from django_sse import asend_event, asend_events
-from django_sse.consumers import AWAY, EventConsumer
+from django_sse import aclose_streams, allowance, asend_event, asend_events, send_events
+from django_sse.consumers import AWAY, ENDED, EventConsumer
 from django_sse.stream import Stream
+from tests.security.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,11 +120,135 @@ async def test_without_a_database_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await client.receive_output(timeout=10)) == {"type": "websocket.close", "code": AWAY}
 
 
+async def closed(communicator: WebsocketCommunicator) -> int:
+    """Return the code with which the socket is closed, past whatever is sent before."""
+    while (message := await communicator.receive_output(timeout=10))["type"] != "websocket.close":
+        pass
+    return message["code"]  # type: ignore[no-any-return]
+
+
+async def test_without_a_database_to_ask_its_client_comes_back(settings: Any) -> None:
+    def away(request: Any, channel: str) -> bool:
+        raise OperationalError("the database is away")
+
+    settings.DJANGO_SSE = {"AUTHORIZE": away}
+    async with socket("channel=a") as client:
+        assert client.accepted, "a refusal would tell it nothing"
+        assert await closed(client) == AWAY
+
+
+async def test_more_parameters_than_django_takes_are_a_refusal() -> None:
+    async with socket("&".join(["channel=public.a"] * 1001)) as client:
+        assert not client.accepted
+
+
+class TestRightsThatEnd:
+    @pytest.fixture(autouse=True)
+    def _settings(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
+
+    async def farewell(self, client: WebsocketCommunicator) -> str:
+        event = await receive(client)
+        assert event["type"] == "sse.close", event
+        assert await closed(client) == ENDED
+        return json.loads(event["data"])["reason"]  # type: ignore[no-any-return]
+
+    async def test_streams_that_are_closed(self) -> None:
+        user = await get_user_model().objects.acreate(username="ann")
+        async with socket(f"channel=user.{user.pk}", user=user) as client, socket("channel=public.a") as other:
+            await aclose_streams(user=user, reason="because")
+            assert await self.farewell(client) == "because"
+            await asend_event("public.a", None, 1)
+            assert (await receive(other))["data"] == "1"
+
+    async def test_a_user_of_whom_no_signal_tells(self) -> None:
+        user = await get_user_model().objects.acreate(username="ann")
+        async with socket(f"channel=user.{user.pk}", user=user) as client:
+            await get_user_model().objects.aupdate(is_active=False)
+            assert await self.farewell(client) == "deactivated"
+
+    @pytest.mark.parametrize("told", [True, False], ids=["logged out", "session deleted"])
+    async def test_with_the_session(self, told: bool) -> None:
+        """As ``AuthMiddlewareStack`` finds it."""
+        user = await get_user_model().objects.acreate(username="ann")
+        browser = AsyncClient()
+        await browser.aforce_login(user)
+        cookie = f"sessionid={browser.cookies['sessionid'].value}"
+        path = f"/live/?channel=user.{user.pk}"
+        client = WebsocketCommunicator(
+            AuthMiddlewareStack(EventConsumer.as_asgi()), path, headers=[(b"cookie", cookie.encode())]
+        )
+        assert (await client.connect(timeout=10))[0]
+        await asend_event(f"user.{user.pk}", None, 1)
+        assert (await receive(client))["data"] == "1"
+        if told:
+            await browser.alogout()
+        else:
+            await Session.objects.all().adelete()
+        assert await self.farewell(client) == ("logout" if told else "expired")
+        await client.disconnect()
+
+    @pytest.mark.parametrize("lost", [["a", "b"], ["a"]])
+    async def test_channels_that_it_would_not_get_any_more(self, lost: list[str]) -> None:
+        """``get_channels`` is asked again, with the user as they are then; the authoriser as well."""
+        names = {"a", "b"}
+        seen: list[Any] = []
+
+        class Own(EventConsumer):
+            async def get_channels(self) -> list[str]:
+                seen.append((self.scope["user"].first_name, self.scope["url_route"]["kwargs"]["pk"]))
+                return sorted(names)
+
+        user = await get_user_model().objects.acreate(username="ann")
+        async with socket(consumer=Own, user=user, url_route={"kwargs": {"pk": 7}}) as client:
+            await get_user_model().objects.aupdate(first_name="Ann")
+            await until(lambda: ("Ann", 7) in seen)
+            names.difference_update(lost)
+            assert await self.farewell(client) == "denied"
+
+    async def test_an_authoriser_that_says_no(self, settings: Any) -> None:
+        allowed = {"a", "b"}
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": lambda request, channel: channel in allowed}
+        async with socket("channel=a&channel=b") as client:
+            allowed.remove("b")
+            assert await self.farewell(client) == "denied"
+
+
+class TestLimits:
+    async def test_of_one_user(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 2}
+        user = await get_user_model().objects.acreate(username="ann")
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                client = await stack.enter_async_context(socket("channel=public.a&since=0", user=user))
+                await client.receive_json_from(timeout=10)
+            third = await stack.enter_async_context(socket("channel=public.a", user=user))
+            assert await closed(third) == AWAY
+            other = await stack.enter_async_context(socket("channel=public.a&since=0"))
+            await other.receive_json_from(timeout=10)
+
+    async def test_of_what_is_read_again(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"RING_SIZE": 10, "MAX_REPLAY": 300}
+        allowance.replay.clear()
+        await sync_to_async(send_events)([("public.a", None, number) for number in range(1000)])
+        user = await get_user_model().objects.acreate(username="ann")
+        async with socket("channel=public.a&since=1", user=user) as client:
+            events = []
+            while (message := await client.receive_output(timeout=10))["type"] != "websocket.close":
+                events.append(json.loads(message["text"]))
+            assert message["code"] == AWAY
+            assert 300 <= len([one for one in events if "type" in one]) < 999
+        allowance.replay.clear()  # a minute passes
+        async with socket(f"channel=public.a&since={events[-1]['id']}", user=user) as client:
+            assert (await receive(client))["id"] == events[-1]["id"] + 1
+        allowance.replay.clear()
+
+
 async def test_who_leaves_leaves_nothing_behind() -> None:
     from django_sse.hub import Hub
 
     async with socket("channel=public.a&since=0") as client:
         await client.receive_json_from(timeout=10)
-        assert Hub.current()._count == 1
+        assert Hub.current()._count == 2  # it, and its warden
     await sync_to_async(lambda: None)()
     assert Hub.current()._count == 0

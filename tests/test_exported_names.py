@@ -30,8 +30,16 @@ PUBLIC = {
         "staff",
     ],
     "django_sse.asgi": ["get_asgi_application"],
-    "django_sse.channels": ["PUBLIC", "check_channel", "is_token_channel", "token_channel", "user_channel"],
-    "django_sse.consumers": ["AWAY", "EventConsumer"],
+    "django_sse.channels": [
+        "PUBLIC",
+        "TOKENS",
+        "check_channel",
+        "is_token_channel",
+        "token_channel",
+        "token_owner",
+        "user_channel",
+    ],
+    "django_sse.consumers": ["AWAY", "ENDED", "EventConsumer"],
     "django_sse.encoders": [
         "AnthropicEncoder",
         "DONE",

@@ -10,15 +10,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
-    {"exceptions", "conf", "clock", "stepper", "surrogates"},
+    {"exceptions", "conf", "clock", "stepper", "surrogates", "unspoken"},
     {
         *{"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
         *{"control", "address", "origins", "allowance"},
     },
     {"ring", "models", "upstream", "grant"},
     {"log", "gate", "encoders", "recheck"},
-    {"sequencer", "brokers", "retention", "source", "compaction", "tickets"},
-    {"publish", "reader", "hub"},
+    {"sequencer", "brokers", "retention", "source", "compaction", "tickets", "examiner"},
+    {"publish", "reader", "hub", "rounds"},
     {"stream", "drain", "writer", "warden", "revocation"},
     {"responses", "access", "views", "asgi", "changelist", "replay", "tokens", "polling", "admission"},
     {
@@ -29,7 +29,7 @@ LEVELS = [
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
 NO_DJANGO = {
     *{"exceptions", "clock", "stepper", "wire", "cursor", "ring"},
-    *{"detach", "readable", "parser", "connection", "control", "surrogates"},
+    *{"detach", "readable", "parser", "connection", "control", "surrogates", "unspoken"},
 }
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.

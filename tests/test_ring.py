@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_sse.ring import WRITE_BYTES, Frame, Ring, join
+from django_sse.ring import MEMO_BYTES, WRITE_BYTES, Frame, Ring, join
 
 A, B = frozenset({"a"}), frozenset({"b"})
 BOTH = A | B
@@ -87,6 +87,16 @@ def test_joined_writes_are_kept_within_bounds() -> None:
         ring.after(cursor, A)
     assert ring._joined_bytes < 5 * 1024 * 1024
     assert sum(len(data) for data, _ in ring._joined.values()) < 5 * 1024 * 1024
+
+
+def test_the_names_of_what_is_kept_count_too() -> None:
+    """Streams of twenty channels that hold nothing: their keys are all that there is to hold."""
+    ring = Ring(10)
+    ring.extend([Frame(number, "a", b"x") for number in range(1, 11)], 10)
+    most = MEMO_BYTES // (20 * 100)
+    for number in range(2 * most):
+        ring.after(5, frozenset(f"{number:090}.{one}" for one in range(20)))
+        assert len(ring._joined) <= most
 
 
 def test_cleared_it_stands_at_a_position_and_knows_nothing() -> None:

@@ -117,6 +117,25 @@ async def test_a_failure_says_what_is_wrong(service: Upstream, change: dict[str,
     assert raised.value.status == change.get("status", None if "complete" in change else 200)
 
 
+@pytest.mark.parametrize("before", [0, 480, 490])
+@pytest.mark.parametrize("kind", ["refusal", "error", "no chunk"])
+async def test_a_service_that_quotes_the_key_is_not_quoted_with_it(service: Upstream, kind: str, before: int) -> None:
+    """Nor with the beginning of one, where the quotation is cut."""
+    key = "sk-very-secret-0123456789"
+    said = "x" * before + key
+    if kind == "refusal":
+        service.status, service.pieces = 401, [said.encode()]
+    elif kind == "error":
+        service.pieces = [b'data: {"error": "%s"}\n\n' % said.encode()]
+    else:
+        service.pieces = [b"data: %s\n\n" % said.encode()]
+    with pytest.raises(UpstreamError) as raised:
+        await collect(service, api_key=key)
+    assert "sk-very-" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
 async def test_nobody_there() -> None:
     with pytest.raises(UpstreamError, match="cannot be reached"):
         await collect(Upstream("http://127.0.0.1:1"))

@@ -45,6 +45,16 @@ class AsyncAccount(EventStreamView):
         return ["initial"]
 
 
+class Broken(EventStreamView):
+    def get_channels(self, request: HttpRequest) -> list[str]:
+        if self.kwargs["where"] == "channels":
+            raise ValueError("invalid literal: the salary of Bob")
+        return ["orders"]
+
+    def get_initial(self, request: HttpRequest) -> list[object]:
+        raise ValueError("invalid literal: the salary of Bob")
+
+
 async def function_view(request: HttpRequest) -> Any:
     return await event_stream(request, ["orders"], last=1)
 
@@ -56,6 +66,7 @@ urlpatterns = [
     path("account/<int:pk>/", Account.as_view()),
     path("async/", AsyncAccount.as_view()),
     path("function/", function_view),
+    path("broken/<str:where>/", Broken.as_view()),
 ]
 
 
@@ -186,6 +197,13 @@ class TestAskedChannels:
             ("message", "4", "5"),
         ]
 
+    async def test_one_that_is_named_twice_is_asked_for_once(self, settings: Any) -> None:
+        asked: list[str] = []
+        settings.DJANGO_SSE = {"AUTHORIZE": lambda request, channel: asked.append(channel) or True}
+        query = "&".join(["channel=b", "channel=a"] * 10)
+        response = await AsyncClient().get(f"/asked/?{query}", headers={"Accept": "application/json"})
+        assert (response.status_code, asked) == (200, ["b", "a"])
+
 
 class TestDevelopersChannels:
     async def test_fixed_ones_need_no_other_permission(self) -> None:
@@ -215,6 +233,31 @@ class TestDevelopersChannels:
         request = AsyncRequestFactory().get("/")
         with pytest.raises(ValueError, match="not a channel name"):
             await event_stream(request, ["no spaces"])
+
+    @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "trace", "options"])
+    async def test_a_function_view_opens_no_stream_for_other_methods(self, method: str) -> None:
+        """Django asks a function view whatever the method is."""
+        response = await getattr(AsyncClient(), method)("/function/")
+        assert (response.status_code, response["Allow"], response.streaming) == (405, "GET, HEAD", False)
+        head = await AsyncClient().head("/function/")
+        assert (head.status_code, head.streaming) == (200, False)
+
+    async def test_a_function_view_answers_a_preflight(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"ALLOWED_ORIGINS": ["https://app.example"]}
+        headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+        response = await AsyncClient().options("/function/", headers=headers)
+        assert (response.status_code, response["Access-Control-Allow-Methods"]) == (204, "GET")
+        other = await AsyncClient().options("/function/", headers={**headers, "Origin": "https://evil.example"})
+        assert other.status_code == 403
+
+    @pytest.mark.parametrize("path", ["/broken/channels/", "/broken/initial/"])
+    async def test_a_value_error_of_the_projects_is_its_own(self, path: str) -> None:
+        """Its words are nobody's business, and the client could not help it."""
+        with pytest.raises(ValueError, match="of Bob"):
+            await AsyncClient().get(path)
+        response = await AsyncClient(raise_request_exception=False).get(path)
+        assert response.status_code == 500
+        assert b"of Bob" not in response.content
 
 
 class TestCursor:

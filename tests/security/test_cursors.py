@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from django_sse import asend_event, log
+from django_sse import asend_event, log, reader
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
 from tests.security.waiting import counting
@@ -133,6 +133,27 @@ async def test_it_costs_no_query(settings: Any) -> None:
         for presented in [*AHEAD, *MALFORMED]:
             await first(f"/fixed/?since={quote(presented)}")
         assert queries == []
+
+
+async def test_one_that_makes_no_sense_costs_no_read_of_the_hub(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is ahead the hub must see whether it is."""
+    settings.DJANGO_SSE = {"POLL_INTERVAL": 60}
+    reads: list[Any] = []
+
+    def noted(*args: Any) -> Any:
+        reads.append(args)
+        return reader.look(*args)
+
+    monkeypatch.setattr("django_sse.hub.look", noted)
+    await asend_event("a", None, 1)
+    async with listen(AsyncClient(), "/fixed/"):
+        begun = len(reads)
+        assert begun
+        for presented in MALFORMED:
+            for last in (0, 10):
+                event, _ = await first(f"/fixed/?since={quote(presented)}&last={last}")
+                assert event.data == '{"reason":"malformed","id":1}'
+        assert len(reads) == begun
 
 
 async def test_one_that_was_trimmed_is_expired() -> None:

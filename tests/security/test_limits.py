@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import include, path
 
 from django_sse import allowance, asend_event, send_events
@@ -139,6 +139,12 @@ class TestAddress:
             (0, "::ffff:192.0.2.1", "", "192.0.2.1"),
             (0, "", "", ""),
             (1, "192.0.2.1", "x" * 300, "x" * 100),
+            (1, "192.0.2.1", "203.0.113.9:1234", "203.0.113.9"),
+            (1, "192.0.2.1", "[2001:db8:1:2::9]:99", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "[2001:db8:1:2::9]", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "2001:db8:1:2::99", "2001:db8:1:2::"),
+            (1, "192.0.2.1", "2001::1", "2001::"),
+            (1, "192.0.2.1", "unknown:99", "unknown:99"),
         ],
     )
     def test_as_far_as_it_can_be_believed(
@@ -227,6 +233,42 @@ class TestReplay:
                     seen.append((await events.next()).json())
         assert seen == list(range(1, given + 1))
 
+    async def test_polls_for_json_are_counted(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"MAX_REPLAY": 1000}
+        await sync_to_async(send_events)([("anything", None, number) for number in range(400)])
+        ann, bob = await logged_in(), await logged_in("bob")
+        given, refused = 0, None
+        for _ in range(50):
+            response = await ann.get("/fixed/?since=1", headers={"Accept": "application/json"})
+            if response.status_code != 200:
+                refused = response
+                break
+            given += len(response.json()["events"])
+        assert refused is not None
+        assert (refused.status_code, refused["Retry-After"], refused.content) == (429, "60", b"")
+        assert 1000 <= given <= 1200, "a minute's allowance, and what was under way"
+        assert len((await bob.get("/fixed/?since=1", headers={"Accept": "application/json"})).json()["events"]) == 200
+
+    @pytest.mark.parametrize("by_address", [None, 100])
+    def test_polls_under_wsgi_are_counted(self, settings: Any, by_address: int | None) -> None:
+        """And an address only where it is known to be the client's."""
+        settings.DJANGO_SSE = {"MAX_REPLAY": 1000, "MAX_STREAMS_PER_ADDRESS": by_address}
+        send_events([("anything", None, number) for number in range(400)])
+        texts = [Client().get("/fixed/?since=1").content for _ in range(10)]
+        given = sum(len(Parser().feed(text)) for text in texts)
+        if by_address is None:
+            assert given == 10 * 200
+        else:
+            assert 1000 <= given <= 1200, "a minute's allowance, and what was under way"
+            assert told_to_wait(texts[-1])
+
+    async def test_polls_that_find_nothing_are_free(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"MAX_REPLAY": 1}
+        await asend_event("anything", None, 1)
+        ann = await logged_in()
+        for _ in range(10):
+            assert (await ann.get("/fixed/?since=1", headers={"Accept": "application/json"})).status_code == 200
+
     def test_the_bucket_fills_as_time_passes(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_REPLAY": 600}
         now = 0.0
@@ -252,6 +294,24 @@ class TestReplay:
         now = 100.0
         bucket.spend("d", 100)
         assert set(bucket._spent) == {"d"}
+
+    def test_looking_for_those_costs_little_for_each_page(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody can be forgotten yet, all are looked at when there are twice as many."""
+        settings.DJANGO_SSE = {"MAX_REPLAY": 100}
+        monkeypatch.setattr(allowance, "CLIENTS", 10)
+        looked = 0
+
+        class Counting(Allowance):
+            def _now(self, client: str) -> float:
+                nonlocal looked
+                looked += 1
+                return super()._now(client)
+
+        bucket = Counting(lambda: 0.0)
+        for number in range(1000):
+            bucket.spend(str(number), 100)
+        assert len(bucket._spent) == 1000
+        assert looked < 4 * 1000
 
 
 async def test_an_address_that_nobody_knows_is_not_counted(settings: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
@@ -19,8 +20,10 @@ from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path, reverse
 
 from django_sse import aclose_streams, asend_event, close_streams, publish, send_event
+from django_sse.asgi import get_asgi_application
 from django_sse.brokers import get_broker
 from django_sse.brokers.redis import RedisBroker
+from django_sse.channels import token_channel
 from django_sse.hub import Hub
 from django_sse.models import Event
 from django_sse.testing import Parser, listen
@@ -111,6 +114,32 @@ class TestHeaders:
                 if response.streaming:
                     await aiter(response.streaming_content).aclose()
 
+    async def test_what_djangos_middleware_sets_stays(self) -> None:
+        for address in TestCaches.ANSWERS:
+            response: Any = await AsyncClient().get(address)
+            found = {name: response.headers.get(name) for name in SET_BY_DJANGO}
+            assert found == SET_BY_DJANGO, address
+            if response.streaming:
+                await aiter(response.streaming_content).aclose()
+
+    async def test_a_header_with_underscores_is_not_the_one_with_hyphens(self) -> None:
+        """A proxy strips or sets ``Last-Event-ID``; ``Last_Event_ID`` would pass it."""
+        await asend_event("public.a", None, 1)
+        for name, first in ((b"last-event-id", b"id: 0\n"), (b"last_event_id", b"id: 1\n")):
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/events/",
+                "query_string": b"channel=public.a",
+                "headers": [(b"host", b"testserver"), (name, b"0")],
+            }
+            talk = ApplicationCommunicator(get_asgi_application(), scope)
+            await talk.send_input({"type": "http.request"})
+            assert (await talk.receive_output(10))["status"] == 200
+            assert first in (await talk.receive_output(10))["body"], name
+            await talk.send_input({"type": "http.disconnect"})
+            await talk.wait(10)
+
     async def test_no_type_is_guessed(self, settings: Any) -> None:
         settings.MIDDLEWARE = []  # Django's own would say it too
         for address in TestCaches.ANSWERS:
@@ -118,6 +147,13 @@ class TestHeaders:
             assert response["X-Content-Type-Options"] == "nosniff"
             if response.streaming:
                 await aiter(response.streaming_content).aclose()
+
+
+SET_BY_DJANGO = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 
 
 class TestLogs:
@@ -145,7 +181,7 @@ class TestLogs:
         await AsyncClient().get(f"{address}&ticket={ticket}x")
         await AsyncClient().get("/events/?channel=raise.ann-example")
         await AsyncClient().get("/events/?channel=away.ann-example")
-        monkeypatch.setattr("django_sse.warden.examine", self.away)
+        monkeypatch.setattr("django_sse.examiner.Examiner.examine", self.away)
         async with listen(client, address):
             await until(lambda: "could not be asked" in caplog.text)
         await client.alogout()
@@ -158,18 +194,18 @@ class TestLogs:
     @staticmethod
     def authorize(request: Any, channel: str) -> bool:
         if channel.startswith("raise."):
-            raise KeyError
+            raise KeyError(channel)
         if channel.startswith("away."):
             raise OperationalError("away")
         return True
 
     @staticmethod
-    async def away(grants: Any) -> Any:
+    async def away(*args: Any) -> Any:
         raise OperationalError("away")
 
     def test_no_log_call_is_given_more_than_errors_and_numbers(self) -> None:
         """Every argument of every call, so that a new one is looked at by whoever adds it."""
-        harmless = {"error", "lost", "position", "self.cursor", "len(batch)", "patience"}
+        harmless = {"error", "lost", "position", "self.cursor", "len(batch)", "patience", "PATIENCE"}
         seen = 0
         for file in PACKAGE.rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
@@ -334,6 +370,20 @@ class TestPurge:
         async with listen(client, address, last_event_id="0") as events:
             await asend_event(f"user.{user.pk}", None, "new")
             assert (await events.next()).json() == "new"
+
+    @pytest.mark.parametrize("pk", [7, "a.b", "A"])
+    def test_nor_do_the_texts_that_were_generated_for_them(self, pk: Any) -> None:
+        """And nobody else's go, however alike the keys are."""
+        user, others = User(pk=pk), [User(pk=other) for other in (70, "7.7", "a", "a.b.c", "B")]
+        for one in (user, *others):
+            send_event(token_channel(one, "text"), "token", {"at": 0, "text": f"of {one.pk}"})
+        send_event(token_channel(user, "another"), "token", {"at": 0, "text": "of theirs"})
+        output = StringIO()
+        call_command("sse_purge", user=str(pk), stdout=output)
+        names = f"user.{pk}, tokens.{pk}.another, tokens.{pk}.text"
+        assert output.getvalue() == f"Purged 2 events of {names}\n"
+        left = set(Event.objects.values_list("channel", flat=True))
+        assert left == {token_channel(other, "text") for other in others}
 
 
 class TestReservedNames:

@@ -17,9 +17,9 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import include, path
 from django.utils import timezone
 
-from django_sse import asend_event, close_streams, tickets
+from django_sse import asend_event, close_streams, log, tickets
 from django_sse.control import CONTROL
-from django_sse.models import Event
+from django_sse.models import Event, Head
 from django_sse.testing import EventReader, Parser, listen
 from django_sse.tickets import asign_ticket, sign_ticket
 from django_sse.views import EventStreamView
@@ -166,6 +166,18 @@ class TestRefused:
         await Event.objects.acreate(channel=CONTROL, data="nonsense")
         assert await status(one.address) == 200
         await sync_to_async(end)(one)
+        assert await status(one.address) == 403
+
+    @pytest.mark.parametrize("lose", [lambda: log.trim(keep=1), lambda: Head.objects.update(position=0)])
+    async def test_where_a_notice_may_be_gone(self, lose: Any) -> None:
+        """The log was trimmed past the moment of signing, or is one from a backup."""
+        await asend_event("public.a", None, 1)
+        one = await signed()
+        await sync_to_async(log_out)(one)
+        for number in range(3):
+            await asend_event("public.a", None, number)
+        await sync_to_async(lose)()
+        await Event.objects.filter(channel=CONTROL).adelete()
         assert await status(one.address) == 403
 
     async def test_after_the_session_has_run_out(self, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 import weakref
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.handlers.asgi import ASGIRequest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, asend_event, close_streams, log, recheck, warden
+from django_sse import aclose_streams, asend_event, close_streams, examiner, log, recheck, rounds
 from django_sse.control import CONTROL, Notice, fingerprint
+from django_sse.examiner import Examiner
 from django_sse.grant import Grant
 from django_sse.hub import Hub
 from django_sse.models import Event, Head
@@ -27,6 +30,7 @@ from django_sse.publish import send_notice
 from django_sse.testing import Parser, capture_events, listen
 from django_sse.views import EventStreamView, event_stream
 from tests.security.waiting import until
+from tests.shop.models import Order
 
 if TYPE_CHECKING:
     from django_sse.testing import EventReader
@@ -38,7 +42,23 @@ async def function_view(request: Any) -> Any:
     return await event_stream(request, ["anything"])
 
 
+class Mine(EventStreamView):
+    async def get_channels(self, request: Any) -> list[str]:
+        user = await request.auser()
+        return [f"order.{(await Order.objects.aget(pk=self.kwargs['pk'], state=f'of {user.pk}')).pk}"]
+
+
+async def asked_view(request: Any, pk: int) -> Any:
+    async def allowed(request: Any) -> bool:
+        user = await request.auser()
+        return bool(await Order.objects.aget(pk=pk, state=f"of {user.pk}"))
+
+    return await event_stream(request, [f"order.{pk}"], allowed=allowed)
+
+
 urlpatterns = [
+    path("mine/<int:pk>/", Mine.as_view()),
+    path("asked/<int:pk>/", asked_view),
     path("events/", include("django_sse.urls")),
     path("fixed/", EventStreamView.as_view(channels=["anything"])),
     path("function/", function_view),
@@ -306,27 +326,28 @@ class TestNotices:
 
 
 @pytest.fixture
-def rounds(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """``await rounds(3)``: wait until streams were asked again three times."""
+def asked_again(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``await asked_again(3)``: wait until streams were asked again three times."""
     asked: list[Any] = []
-    examine = recheck.examine
+    examine = Examiner.examine
 
-    async def noted(grants: Any) -> Any:
-        findings = await examine(grants)
-        asked.append(findings)
+    async def noted(self: Examiner, grants: Any) -> Any:
+        findings = await examine(self, grants)
+        if self.deciding:
+            asked.append(findings)
         return findings
 
-    async def rounds(number: int) -> None:
+    async def wait(number: int) -> None:
         await until(lambda: len(asked) >= number)
 
-    monkeypatch.setattr(warden, "examine", noted)
-    return rounds
+    monkeypatch.setattr(Examiner, "examine", noted)
+    return wait
 
 
 class TestAskingAgain:
     async def test_the_database_away_closes_nothing(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
-        monkeypatch.setattr(warden, "AGAIN", 0.1)
+        monkeypatch.setattr(rounds, "AGAIN", 0.1)
         failed = asyncio.Event()
 
         def away(*args: Any) -> Any:
@@ -336,7 +357,7 @@ class TestAskingAgain:
         _, client = await logged_in()
         async with listen(client, "/fixed/") as events:
             with monkeypatch.context() as patch:
-                patch.setattr(recheck, "_identify", away)
+                patch.setattr(examiner, "identify", away)
                 await asyncio.wait_for(failed.wait(), 10)
                 await is_open(events, "anything")
             await Session.objects.all().adelete()
@@ -350,6 +371,21 @@ class TestAskingAgain:
 
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1, "AUTHORIZE": once}
         async with listen(AsyncClient(), "/events/?channel=a") as events:
+            assert await farewell(events) == "denied"
+
+    @pytest.mark.parametrize("lost", [["a"], ["a", "b"]])
+    async def test_get_channels_that_returns_one_of_them_no_more(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, lost: list[str], asked_again: Any
+    ) -> None:
+        """One more changes nothing for a stream that is open."""
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        names = {"a", "b"}
+        monkeypatch.setattr(Mine, "get_channels", lambda self, request: sorted(names))
+        async with listen(AsyncClient(), "/mine/1/") as events:
+            names.add("c")
+            await asked_again(3)
+            await is_open(events, "a")
+            names.difference_update(lost)
             assert await farewell(events) == "denied"
 
     async def test_what_the_authoriser_is_given_again(self, settings: Any) -> None:
@@ -413,24 +449,24 @@ class TestAskingAgain:
                 pending += [each for each in gc.get_referents(one) if not isinstance(each, dict) or len(each) < 60]
         await pieces.aclose()
 
-    async def test_a_project_that_authenticates_by_middleware(self, settings: Any, rounds: Any) -> None:
+    async def test_a_project_that_authenticates_by_middleware(self, settings: Any, asked_again: Any) -> None:
         """There is no session that could say who it is: the user alone is looked at."""
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.by_proxy"]
         user = await User.objects.acreate_user("ann")
         async with listen(AsyncClient(), f"/events/?channel=user.{user.pk}&as={user.pk}") as events:
-            await rounds(3)
+            await asked_again(3)
             await is_open(events, f"user.{user.pk}")
             await User.objects.aupdate(is_active=False)
             assert await farewell(events) == "deactivated"
 
     @pytest.mark.parametrize("engine", ["cache", "cached_db", "db", "signed_cookies"])
-    async def test_every_store_of_sessions(self, settings: Any, engine: str, rounds: Any) -> None:
+    async def test_every_store_of_sessions(self, settings: Any, engine: str, asked_again: Any) -> None:
         settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
         user, client = await logged_in(f"ann-{engine}")
         async with listen(client, f"/events/?channel=user.{user.pk}") as events:
-            await rounds(3)
+            await asked_again(3)
             await is_open(events, f"user.{user.pk}")
             await client.alogout()
             if engine == "signed_cookies":  # the test client forgets its cookie and sends no request
@@ -441,15 +477,16 @@ class TestAskingAgain:
         """Sessions and users in batches, one question each: below the budget, and no connection afterwards."""
         settings.DJANGO_SSE = {"RECHECK": 1, "MAX_STREAMS_PER_USER": None, "AUTHORIZE": asks_the_database}
         costs: list[tuple[int, int]] = []
-        examine = recheck.examine
+        examine = Examiner.examine
 
-        async def counted(grants: Any) -> Any:
-            findings = await examine(grants)
-            costs.append((len(grants), findings.queries))
+        async def counted(self: Examiner, grants: Any) -> Any:
+            findings = await examine(self, grants)
+            if self.deciding:
+                costs.append((len(grants), findings.queries))
             return findings
 
-        monkeypatch.setattr(warden, "examine", counted)
-        monkeypatch.setattr(warden, "QUERIES", 20)
+        monkeypatch.setattr(Examiner, "examine", counted)
+        monkeypatch.setattr(rounds, "QUERIES", 20)
         _, client = await logged_in()
         begun = asyncio.get_running_loop().time()
         async with AsyncExitStack() as stack:
@@ -459,7 +496,7 @@ class TestAskingAgain:
             took = asyncio.get_running_loop().time() - begun
         assert [one for one in costs if one[1] > one[0] + 2 + 3 * SET_UP] == []
         # 60 streams would like more than 60 queries a second; the last batch alone has not been paid for yet.
-        assert sum(queries for _, queries in costs[:-1]) <= warden.QUERIES * took + 1
+        assert sum(queries for _, queries in costs[:-1]) <= rounds.QUERIES * took + 1
 
 
 SET_UP = {"sqlite": 1, "postgresql": 1, "mysql": 2}[connection.vendor]
@@ -483,11 +520,192 @@ by_proxy.async_capable = True  # type: ignore[attr-defined]
 by_proxy.sync_capable = False  # type: ignore[attr-defined]
 
 
-async def test_a_hundred_streams_of_one_user_are_one_question_for_each_table() -> None:
-    request: Any = AsyncRequestFactory().get("/")
-    request.user = await User.objects.acreate_user("ann")
-    grant = await Grant.of(request, 0)
-    findings = await recheck.examine([grant] * 100)
+async def test_a_hundred_streams_of_one_user_are_one_question_for_each_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await User.objects.acreate_user("ann")
+    grants = []
+    for _ in range(100):
+        request: Any = AsyncRequestFactory().get("/")
+        request.user = user
+        grants.append(await Grant.of(request, 0))
+    used: list[Any] = []
+    queries: list[str] = []
+
+    def note(execute: Any, sql: str, *args: Any) -> Any:
+        queries.append(sql)
+        return execute(sql, *args)
+
+    def identify(grants: Any) -> Any:
+        used.append(connections["default"])
+        with used[0].execute_wrapper(note):
+            return recheck.identify(grants)
+
+    monkeypatch.setattr(examiner, "identify", identify)
+    findings = await Examiner(deciding=True).examine(grants)
     assert findings.reasons == [None] * 100
-    assert findings.queries <= 1 + SET_UP
-    assert await sync_to_async(lambda: connection.connection is None)(), "the connection is kept"
+    assert findings.queries == 0, "nothing was asked that decides"
+    assert 1 <= len(queries) <= 1 + SET_UP
+    assert used[0].connection is None, "the connection is kept"
+
+
+class Own(ModelBackend):
+    """A backend of the project's own."""
+
+    get: Any = staticmethod(ModelBackend().get_user)
+
+    def get_user(self, user_id: Any) -> Any:
+        return self.get(user_id)
+
+
+class TestOneThatSpoilsTheOthers:
+    """What raises or hangs when it is asked again spoils its own answer, and no other stream's."""
+
+    @pytest.fixture(autouse=True)
+    def _short(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
+        monkeypatch.setattr(rounds, "AGAIN", 0.2)
+        monkeypatch.setattr(examiner, "PATIENCE", 0.3)
+
+    @pytest.mark.parametrize("path", ["/mine/{}/", "/asked/{}/"])
+    async def test_what_raises_denies_its_own(self, path: str, caplog: pytest.LogCaptureFixture) -> None:
+        """The row by which it decided is gone: DoesNotExist."""
+        user, client = await logged_in()
+        _, other = await logged_in("bob")
+        order = await Order.objects.acreate(state=f"of {user.pk}")
+        async with (
+            listen(AsyncClient(), "/fixed/") as open_one,
+            listen(other, "/fixed/") as others,
+            listen(client, path.format(order.pk)) as mine,
+        ):
+            await Order.objects.all().aupdate(state="nobody's")
+            assert await farewell(mine) == "denied"
+            await User.objects.filter(username="bob").aupdate(is_active=False)
+            assert await farewell(others) == "deactivated"
+            await is_open(open_one, "anything")
+        ours = [record for record in caplog.records if record.name.startswith("django_sse")]
+        assert [record.getMessage() for record in ours] == ["What decides about a stream raised, so it is closed"]
+        assert "DoesNotExist" in caplog.text
+        assert f"order.{order.pk}" not in caplog.text
+
+    async def test_a_backend_that_raises_denies_its_own(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Own"]
+        ann, anns = await logged_in()
+        bob, bobs = await logged_in("bob")
+        get = Own.get
+
+        def raises(user_id: Any) -> Any:
+            if user_id == ann.pk:
+                raise KeyError(user_id)
+            return get(user_id)
+
+        async with listen(anns, "/function/") as mine, listen(bobs, "/function/") as others:
+            await is_open(mine, "anything")
+            monkeypatch.setattr(Own, "get", staticmethod(raises))
+            assert await farewell(mine) == "denied"
+            assert (await others.next()).json() == "still"
+            await User.objects.filter(pk=bob.pk).aupdate(is_active=False)
+            assert await farewell(others) == "deactivated"
+
+    async def test_one_whose_database_is_away_is_asked_again(self, settings: Any) -> None:
+        away = asyncio.Event()
+        tries: list[int] = []
+
+        async def rule(request: Any, channel: str) -> bool:
+            if channel == "a" and away.is_set():
+                tries.append(1)
+                raise OperationalError("the other database is away")
+            return channel != "b" or not away.is_set()
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": rule}
+        async with (
+            listen(AsyncClient(), "/events/?channel=a") as events,
+            listen(AsyncClient(), "/events/?channel=b") as denied,
+        ):
+            away.set()
+            assert await farewell(denied) == "denied"
+            await until(lambda: len(tries) >= 2)
+            await is_open(events, "a")
+
+    @pytest.mark.parametrize("is_async", [True, False])
+    async def test_one_that_hangs_holds_up_no_other(self, settings: Any, is_async: bool) -> None:
+        hangs, free = threading.Event(), threading.Event()
+        begun: list[str] = []
+
+        async def hanging(request: Any, channel: str) -> bool:
+            if channel == "a" and hangs.is_set():
+                begun.append(channel)
+                await asyncio.Event().wait()
+            return channel != "b" or not hangs.is_set()
+
+        def hanging_thread(request: Any, channel: str) -> bool:
+            if channel == "a" and hangs.is_set():
+                begun.append(channel)
+                free.wait(30)
+            return channel != "b" or not hangs.is_set()
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging if is_async else hanging_thread}
+        _, bobs = await logged_in("bob")
+        async with (
+            listen(AsyncClient(), "/events/?channel=a") as events,
+            listen(AsyncClient(), "/events/?channel=b") as denied,
+            listen(bobs, "/events/?channel=c") as others,
+        ):
+            hangs.set()
+            try:
+                await until(lambda: begun)
+                await User.objects.aupdate(is_active=False)
+                assert await farewell(others) == "deactivated"
+                assert await farewell(denied) == "denied"
+                await is_open(events, "a")
+                assert is_async or len(begun) == 1, "a thread for each try"
+            finally:
+                free.set()
+            hangs.clear()
+            await User.objects.aupdate(is_active=True)
+            await is_open(events, "a")
+
+    async def test_no_more_than_a_few_threads_hang(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(examiner, "HANGING", 2)
+        hangs, free = threading.Event(), threading.Event()
+        begun: list[str] = []
+
+        def hanging(request: Any, channel: str) -> bool:
+            if hangs.is_set():
+                begun.append(channel)
+                free.wait(30)
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
+        _, bobs = await logged_in("bob")
+        async with AsyncExitStack() as stack:
+            for name in "abcde":
+                await stack.enter_async_context(listen(AsyncClient(), f"/events/?channel={name}"))
+            events = await stack.enter_async_context(listen(bobs, "/events/?channel=f"))
+            hangs.set()
+            try:
+                await until(lambda: len(begun) >= 2)
+                await User.objects.aupdate(is_active=False)
+                assert await farewell(events) == "deactivated", "session and user are looked at by others"
+                assert len(begun) == 2
+            finally:
+                free.set()
+            await until(lambda: len(begun) > 2)
+
+    async def test_session_and_user_are_looked_at_on_time(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A crowd whose authoriser costs more than the budget delays what decides, and nothing else."""
+        monkeypatch.setattr(rounds, "QUERIES", 0.01)
+        asked: list[str] = []
+
+        def costly(request: Any, channel: str) -> bool:
+            asked.append(channel)
+            return asks_the_database(request, channel) or channel != "none"
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": costly}
+        _, bobs = await logged_in("bob")
+        async with AsyncExitStack() as stack:
+            for _ in range(30):
+                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
+            await until(lambda: len(asked) > 30)  # from now on no budget is left for minutes
+            events = await stack.enter_async_context(listen(bobs, "/events/?channel=b"))
+            await User.objects.aupdate(is_active=False)
+            assert await farewell(events) == "deactivated"
+            assert asked.count("b") == 1

@@ -13,6 +13,7 @@ urlpatterns = [
     path("out/", views.log_out),
     path("boss/", views.boss),
     path("do/<str:cause>/<int:pk>/", views.do),
+    path("slow/", views.slow),
     path("send/<str:channel>/", views.send),
     path("mine/<int:pk>/", views.Mine.as_view()),
     path("function/<int:pk>/", views.function),

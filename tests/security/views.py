@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -112,6 +113,12 @@ CAUSES: dict[str, Callable[[User], object]] = {
 def do(request: HttpRequest, cause: str, pk: int) -> HttpResponse:
     CAUSES[cause](User.objects.get(pk=pk))
     return HttpResponse("done")
+
+
+async def slow(request: HttpRequest) -> HttpResponse:
+    """Answer later than any test waits."""
+    await asyncio.sleep(60)
+    return HttpResponse("at last")
 
 
 def send(request: HttpRequest, channel: str) -> HttpResponse:

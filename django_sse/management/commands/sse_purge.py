@@ -12,16 +12,23 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Delete every event of a channel for good, say user.7 of a user who has left; running servers forget it too."
+    help = "Delete every event of a channel, or of a user who has left, for good; running servers forget them too."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--channel", help="A channel.")
-        which.add_argument("--user", metavar="PK", help="The primary key of a user: the channel user.PK.")
+        which.add_argument(
+            "--user",
+            metavar="PK",
+            help="The primary key of a user: the channel user.PK, and tokens.PK.* of generated texts.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        user = options["user"]
         try:
-            channel = check_channel(options["channel"] if options["user"] is None else f"user.{options['user']}")
+            channels = [check_channel(options["channel"] if user is None else f"user.{user}")]
         except ValueError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Purged {log.purge(channel)} events of {channel}")
+        if user is not None:
+            channels += log.token_channels(user)
+        self.stdout.write(f"Purged {log.purge(*channels)} events of {', '.join(channels)}")
