@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Crowd", "Report", "Stream"]
+__all__ = ["Crowd", "Report", "Stream", "WebSocket"]
 
 Stamps = list[tuple[int, int]]
 
@@ -40,7 +40,9 @@ class Report(NamedTuple):
 class Crowd:
     """Many streams of one server, and what they got since ``forget``."""
 
-    def __init__(self, port: int, path: Callable[[int], str], cookies: list[str]) -> None:
+    def __init__(
+        self, port: int, path: Callable[[int], str], cookies: list[str], stream: type[Stream] | None = None
+    ) -> None:
         self.port = port
         self.streams: list[Stream] = []
         self.count = 0
@@ -48,6 +50,7 @@ class Crowd:
         self._path = path
         self._cookies = cookies
         self._memo: dict[bytes, Stamps] = {}
+        self._stream = stream or Stream
 
     async def open(self, count: int, *, after: int | None = None, at_once: int = 20, deadline: float = 60) -> float:
         """Open ``count`` more streams, ``at_once`` at a time; return the seconds until all are live.
@@ -62,7 +65,7 @@ class Crowd:
         async def one(number: int) -> None:
             cookie = self._cookies[number % len(self._cookies)] if self._cookies else ""
             async with turns:
-                stream = Stream(self, self._path(number), cookie, after, loop.create_future())
+                stream = self._stream(self, self._path(number), cookie, after, loop.create_future())
                 self.streams.append(stream)
                 await loop.create_connection(lambda: stream, "127.0.0.1", self.port)
                 await stream.live
@@ -119,6 +122,9 @@ class Crowd:
 class Stream(asyncio.Protocol):
     """One client. ``live`` is done with the first byte of the body, and fails when the server refuses."""
 
+    headers: tuple[str, ...] = ("Accept: text/event-stream",)
+    status = b" 200 "
+
     def __init__(self, crowd: Crowd, path: str, cookie: str, after: int | None, live: asyncio.Future[None]) -> None:
         self.live = live
         self.arrived: list[tuple[int, Stamps]] = []
@@ -131,7 +137,7 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._transport = transport
-        lines = [f"GET {self._path} HTTP/1.1", "Host: localhost", "Accept: text/event-stream"]
+        lines = [f"GET {self._path} HTTP/1.1", "Host: localhost", *self.headers]
         if self._cookie:
             lines.append(f"Cookie: sessionid={self._cookie}")
         if self._after is not None:
@@ -157,6 +163,9 @@ class Stream(asyncio.Protocol):
         else:
             end = max((match.end() for match in _END.finditer(text)), default=0)
             whole, self._text = text[:end], text[end:]
+        self._take(whole, now)
+
+    def _take(self, whole: bytes, now: int) -> None:
         if stamps := self._crowd.parse(whole):
             self.arrived.append((now, stamps))
             self._crowd.count += len(stamps)
@@ -176,7 +185,7 @@ class Stream(asyncio.Protocol):
         head, separator, body = data.partition(b"\r\n\r\n")
         if not separator:
             return data
-        if b" 200 " not in head.split(b"\r\n")[0] + b" ":
+        if self.status not in head.split(b"\r\n")[0] + b" ":
             if not self.live.done():
                 self.live.set_exception(ConnectionError(head.decode("latin-1") + body[:200].decode("latin-1")))
             self.close()
@@ -199,3 +208,38 @@ class Stream(asyncio.Protocol):
             at = end + 2
         self._raw = raw[at:]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class WebSocket(Stream):
+    """A client of RFC 6455 that only reads: the events are text messages of JSON."""
+
+    headers = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    status = b" 101 "
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        raw = self._raw + data
+        if not self._in_body:
+            raw = self._head(raw)
+            if not self._in_body:
+                self._raw = raw
+                return
+            if not self.live.done():
+                self.live.set_result(None)
+        at = 0
+        while len(raw) >= at + 2:  # a server does not mask (5.1); the length is in 7, 16 or 64 bits (5.2)
+            size, start = raw[at + 1], at + 2
+            if size >= 126:
+                width = 2 if size == 126 else 8
+                size, start = int.from_bytes(raw[start : start + width], "big"), start + width
+            if len(raw) < start + size:
+                break
+            if raw[at] & 15 == 1:
+                self._take(b"data: " + raw[start : start + size], now)
+            at = start + size
+        self._raw = raw[at:]

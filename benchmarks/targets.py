@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from benchmarks.load import Stream, WebSocket
 from benchmarks.servers.event import data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-__all__ = ["TARGETS", "Publisher", "Running", "Target", "running"]
+__all__ = ["FLOOR", "TARGETS", "UVICORN", "Publisher", "Running", "Target", "running"]
 
 ROOT: Final = Path(__file__).parent.parent
 HOST: Final = "127.0.0.1"
@@ -125,11 +126,17 @@ class Running:
 class Target:
     """A server that is told to publish by a request, which is how a memory-only one gets its events."""
 
-    def __init__(self, name: str, *command: str, path: str = "/events/", login: bool = False) -> None:
+    stream: type[Stream] = Stream
+    """What a client of it is."""
+
+    def __init__(
+        self, name: str, *command: str, path: str = "/events/", login: bool = False, env: Mapping[str, str] = {}
+    ) -> None:
         self.name = name
         self.command = command
         self.path = path
         self.login = login
+        self.env = env
 
     def start(self, port: int, folder: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [part.format(port=port) for part in self.command]
@@ -138,6 +145,13 @@ class Target:
 
     async def publish(self, server: Running, first: int, count: int) -> None:
         await server.post(f"/publish/?first={first}&count={count}")
+
+
+class _Channels(Target):
+    stream = WebSocket
+
+    async def publish(self, server: Running, first: int, count: int) -> None:
+        await server.post(f"/publish-to-group/?first={first}&count={count}")
 
 
 class _DjangoSSE(Target):
@@ -179,7 +193,11 @@ class _Nchan(Target):
 _SITE: Final = "benchmarks.servers.django_site"
 _EVENTS: Final = "/events/?channel=public.a"
 FLOOR: Final = Target("floor: uvloop transport.write", "-m", "benchmarks.servers.floor", "{port}")
-UVICORN: Final = _DjangoSSE("**django_sse, uvicorn**", *_UVICORN, f"{_SITE}:application", path=_EVENTS, login=True)
+_POOL: Final = {"POOL": "8"}
+"""Not for the others: one that holds a connection for each stream would come to its end with it."""
+UVICORN: Final = _DjangoSSE(
+    "**django_sse, uvicorn**", *_UVICORN, f"{_SITE}:application", path=_EVENTS, login=True, env=_POOL
+)
 TARGETS: Final = [
     FLOOR,
     UVICORN,
@@ -190,7 +208,9 @@ TARGETS: Final = [
         *("-m", "daphne", "-v", "0", "-b", HOST, "-p", "{port}", f"{_SITE}:application"),
         path=_EVENTS,
         login=True,
+        env=_POOL,
     ),
+    _Channels("Channels WebSocket, uvicorn, Redis", *_UVICORN, f"{_SITE}:channels", path="/socket/", login=True),
     _Nchan("nchan (C; memory, no login)"),
 ]
 
@@ -203,7 +223,7 @@ async def running(target: Target, publisher: Publisher, env: dict[str, str]) -> 
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        process = target.start(port, folder, {**env, "PGAPPNAME": APPLICATION_NAME})
+        process = target.start(port, folder, {**env, **target.env, "PGAPPNAME": APPLICATION_NAME})
         try:
             end = time.monotonic() + DEADLINE
             while True:

@@ -67,6 +67,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         },
     }
 }
+# For the WebSockets of one page; in memory, so of one process.
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 # The switches of demo_project.cluster: a server's host or the folder of its socket; an address that redis-py takes.
 if host := os.environ.get("DEMO_POSTGRESQL"):
     DATABASES["default"] = {
@@ -80,10 +82,9 @@ if host := os.environ.get("DEMO_POSTGRESQL"):
 if address := os.environ.get("DEMO_REDIS"):
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": address, "KEY_PREFIX": "demo"}}
     DJANGO_SSE = {"BROKER": {"BACKEND": "django_sse.brokers.redis.RedisBroker"}}
+    _layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [address], "prefix": "demo"}}
+    CHANNEL_LAYERS["default"] = _layer
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-
-# For the WebSockets of one page, in this one process.
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]

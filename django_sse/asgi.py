@@ -55,7 +55,8 @@ class DetachingApplication:
         client = Connection(receive, send)
         # A task of its own: Django leaves things in its task's context, and a stream would keep those for hours.
         body = await asyncio.create_task(self._request(scope, client, send))
-        if body:  # and nothing of the request is left but this
+        # Nothing of the request is left but this. If nobody is there to read it, it is not begun: it may be dear.
+        if body and not client.gone:
             await client.serve(body, settings.WRITE_TIMEOUT)
         else:
             client.forget()

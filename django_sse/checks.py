@@ -100,7 +100,8 @@ def check_access(**kwargs: Any) -> Iterator[CheckMessage]:
     given = getattr(django_settings, "DJANGO_SSE", {})
     if isinstance(given, dict) and "AUTHORIZE" not in given:
         yield Warning(
-            "DJANGO_SSE['AUTHORIZE'] is not set: everyone may read public.*, a user user.<pk>, nobody anything else.",
+            "DJANGO_SSE['AUTHORIZE'] is not set: everyone may read public.*, a user user.<pk> and tokens.<pk>.<name>, "
+            "nobody anything else.",
             hint="Name your own rules. Is this what you want? Then set it to 'django_sse.access.authorize'.",
             id="django_sse.W005",
         )

@@ -26,8 +26,8 @@ __all__ = [
     "PIECE",
     "STOP",
     "apply",
+    "begins_after",
     "compact",
-    "first_position",
     "has_ended",
     "piece",
     "stopped",
@@ -63,11 +63,12 @@ def apply(text: str, data: dict[str, Any]) -> str:
     return units.decode("utf-16-le") + str(data["text"])
 
 
-def compact(done: Event) -> int:
-    """Delete the pieces of the text that the end event ``done`` carries whole; return how many went."""
+def compact(done: Event, *, whole: bool = True) -> int:
+    """Delete what the end event ``done`` leaves without use, and return how many went: that somebody asked to stop, and
+    the pieces of the text if it carries that ``whole``."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=done.channel, pk__lt=done.pk)
     earlier = rows.filter(type=DONE).order_by("-pk").values_list("pk", flat=True).first() or 0
-    deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP)).delete()
+    deleted, _ = rows.filter(pk__gt=earlier, type__in=(PIECE, STOP) if whole else (STOP,)).delete()
     return deleted
 
 
@@ -77,10 +78,15 @@ def stopped(channels: Iterable[str]) -> set[str]:
     return set(rows.values_list("channel", flat=True))
 
 
-def first_position(channel: str) -> int | None:
-    """Return the position of the oldest event of ``channel``, or None where it has none."""
+def begins_after(channel: str) -> int | None:
+    """Return the cursor that the newest text of ``channel`` follows, or None where there is none."""
     rows = Event.objects.using(settings.DATABASE).filter(channel=channel, position__isnull=False)
-    return rows.order_by("position").values_list("position", flat=True).first()
+    texts = rows.filter(type__in=(PIECE, DONE))
+    newest = texts.order_by("-position").values_list("position", flat=True).first()
+    ends = rows.filter(type=DONE, position__lt=newest or 0)  # but for its own, that of the text before it is the last
+    before = ends.order_by("-position").values_list("position", flat=True).first() or 0
+    first = texts.filter(position__gt=before).order_by("position").values_list("position", flat=True).first()
+    return None if first is None else first - 1
 
 
 def has_ended(channel: str) -> bool:

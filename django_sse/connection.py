@@ -138,18 +138,26 @@ class Connection:
             if self._error:
                 raise self._error
             if not self.gone:
+                self._since = loop.time()
                 await self._send(END)
         except asyncio.CancelledError:
             if self._stalled and self._task:
                 self._task.uncancel()  # it was our own doing
-                await self._cut(patience)
+                logger.info("A client took nothing for %s s and was cut off", patience)
+                await self._cut()
                 return
             # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out.
             if not self.gone:
                 await self._send(END)
             raise
-        except OSError as error:  # how servers say that the client left while it was written to
-            logger.debug("A client left: %r", error)
+        except Exception as error:
+            in_send = error is self._error or (self._since is not None and self._rest is None)
+            if in_send and isinstance(error, OSError):  # how servers say that the client left
+                logger.debug("A client left: %r", error)
+            elif await self._cut():
+                logger.exception("A stream failed, and its client was cut off")
+            else:  # the server's to end. daphne never does, and looks after no request any more, so it is cut above
+                raise
         finally:
             self._writing[loop].discard(self)
             self.forget()
@@ -215,16 +223,17 @@ class Connection:
             self._stalled = True
             self._task.cancel()
 
-    async def _cut(self, patience: float) -> None:
-        """Drop what the server still holds for a client that does not read; an end would wait behind it."""
-        logger.info("A client took nothing for %s s and was cut off", patience)
+    async def _cut(self) -> bool:
+        """Drop the connection with what the server still holds for it: an end would wait behind that, or say that the
+        body is whole. False: this server leaves no way to."""
         transport = getattr(_bound(self._send), "transport", None)
         for name in ("abort", "abortConnection"):  # asyncio's, and Twisted's
             if abort := getattr(transport, name, None):
                 abort()
                 if self._waiting:  # else uvicorn complains of a body without an end
                     await asyncio.wait([self._waiting], timeout=1)
-                return
+                return True
+        return False
 
 
 def _bound(send: Send) -> Any:

@@ -17,6 +17,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from django_sse import wire
 from django_sse.models import Event
+from django_sse.surrogates import REPLACEMENT, split
 from django_sse.wire import ServerSentEvent
 
 if TYPE_CHECKING:
@@ -59,20 +60,32 @@ def encode_item(item: object) -> bytes:
 class EventEncoder:
     """Events as ``encode_item`` makes them, then ``done``; for the browser's own ``EventSource``.
 
+    Half of a character at the end of a text waits for the next text.
+
     The first block is an id alone: a browser whose connection breaks comes back with ``Last-Event-ID: 0``, or with the
     id of the last item that had one, so that a view can tell a return from a first call.
     """
 
     headers: Mapping[str, str] = {}
     """What the response has beside, or instead of, the headers of every event stream."""
+    _half = ""
 
     def opening(self) -> bytes:
         """What is sent at once, before the first item."""
         return wire.mark(0)
 
     def item(self, item: Any) -> bytes:
-        """The bytes of one item. Raises ``ValueError`` or ``TypeError`` for one that cannot be sent."""
+        """The bytes of one item; none: it waits. Raises ``ValueError`` or ``TypeError`` for one that cannot be sent."""
+        if isinstance(item, str):
+            item, self._half = split(self._half + item)
+            if self._half and not item:
+                return b""
         return encode_item(item)
+
+    def _rest(self) -> str:
+        """What stands for a half whose other half never came."""
+        half, self._half = self._half, ""
+        return half and REPLACEMENT
 
     def heartbeat(self) -> bytes:
         """What is sent while the source thinks: it must change nothing for the client."""
@@ -80,11 +93,15 @@ class EventEncoder:
 
     def done(self) -> bytes:
         """What is sent when the source has ended."""
-        return wire.encode('{"reason":"end"}', event=DONE)
+        return self._last() + wire.encode('{"reason":"end"}', event=DONE)
 
     def failed(self) -> bytes | None:
         """What is sent when the source has raised; ``None``: the format has no word for it, cut the connection."""
-        return wire.encode('{"reason":"failed"}', event=FAILED) + wire.encode('{"reason":"failed"}', event=DONE)
+        ends = (wire.encode('{"reason":"failed"}', event=kind) for kind in (FAILED, DONE))
+        return b"".join([self._last(), *ends])
+
+    def _last(self) -> bytes:
+        return wire.encode(rest) if (rest := self._rest()) else b""
 
 
 class TextEncoder(EventEncoder):
@@ -99,13 +116,14 @@ class TextEncoder(EventEncoder):
         return b""
 
     def item(self, item: str) -> bytes:
-        return item.encode()
+        text, self._half = split(self._half + item)
+        return text.encode()
 
     def heartbeat(self) -> bytes:
         return b""
 
     def done(self) -> bytes:
-        return b""
+        return self._rest().encode()
 
     def failed(self) -> bytes | None:
         return None

@@ -3,7 +3,8 @@
 SSEError
 ├── InvalidEvent        (also a ValueError)  what was given to send_event cannot be an event
 ├── InvalidChannel      (also a ValueError)  not a channel name
-└── InvalidField        (also a ValueError)  cannot stand in a field of an event stream
+├── InvalidField        (also a ValueError)  cannot stand in a field of an event stream
+└── UpstreamError       (in ``upstream``)    the service behind ``openai_tokens`` refused, fell silent or broke off
 """
 
 from __future__ import annotations

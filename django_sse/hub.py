@@ -161,7 +161,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         listening = self._listen()
         used_at = loop.time()
-        polling = True
+        heal_at = used_at
         try:
             while self._count or self._asking or loop.time() - used_at < LINGER:
                 if self._count:
@@ -169,14 +169,14 @@ class Hub:
                 if listening.done():
                     listening = self._listen()
                 self._bell.clear()
-                if await self._read(heal=polling):
+                heal = loop.time() >= heal_at  # however often the bell rings: each stream that opens rings it
+                if heal:
+                    heal_at = loop.time() + settings.POLL_INTERVAL
+                if await self._read(heal=heal):
                     continue
-                polling = False
-                try:
-                    async with asyncio.timeout(settings.POLL_INTERVAL):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(heal_at):
                         await self._bell.wait()
-                except TimeoutError:
-                    polling = True
         finally:
             if self._hubs.get(loop) is self:
                 del self._hubs[loop]

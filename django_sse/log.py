@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 from django.db.models.functions import Now
 
 from django_sse.channels import TOKENS, token_owner
@@ -44,7 +44,8 @@ class Reach(NamedTuple):
     generation: int = 0
 
 
-_UNNUMBERED: Final = f"SELECT 1 FROM {Event._meta.db_table} WHERE position IS NULL LIMIT 1"
+_EVENTS: Final = Event._meta.db_table
+_UNNUMBERED: Final = f"SELECT 1 FROM {_EVENTS} WHERE position IS NULL LIMIT 1"
 _REACH: Final = ("floor", "position", "generation")
 
 
@@ -152,22 +153,26 @@ def _locked(*, wait: bool) -> Reach | None:
 
 
 def trim(*, older_than: timedelta | None = None, keep: int | None = None, batch: int = 1000) -> int:
-    """Delete the oldest events and move the floor past them; return how many went.
+    """Move the floor past the oldest events and delete what is behind it; return how many events went.
 
     ``older_than``: those created longer ago, by the database's clock, up to the first that was not; ``keep``: all but
-    the last so many positions. At most ``batch`` are deleted in one transaction, so that publishers never wait long
-    for the lock. A client that still replays what goes is told by ``sse.reset``.
+    the last so many positions. At most ``batch`` are looked at under the lock, and deleted in one statement without it,
+    so that publishers never wait long. A client that still replays what goes is told by ``sse.reset``.
     """
-    deleted = 0
+    deleted, swept = 0, -1  # from the bottom: a rebase, or a process that died here, may have left rows
     while True:
         with transaction.atomic(using=settings.DATABASE):
             floor, head, _ = lock()
             old = _oldest(floor, head, older_than, keep, batch)
-            if not old:
-                return deleted
-            Event.objects.using(settings.DATABASE).filter(position__gt=floor, position__lte=old[-1]).delete()
-            Head.objects.using(settings.DATABASE).filter(pk=1).update(floor=old[-1])
-        deleted += len(old)
+            if old:
+                floor = old[-1]
+                Head.objects.using(settings.DATABASE).filter(pk=1).update(floor=floor)
+        # Only once the floor is committed: a reader that misses rows then finds it beyond its cursor. And without the
+        # lock: in InnoDB a row may wait for a transaction that has published, and numbering would wait with it.
+        deleted += _delete(Q(position__gt=swept, position__lte=floor), "position", batch)
+        swept = floor
+        if len(old) < batch:  # caught up, for publishers may be as fast as we are
+            return deleted
 
 
 def token_channels(owner: str) -> list[str]:
@@ -178,15 +183,43 @@ def token_channels(owner: str) -> list[str]:
 
 
 def purge(*channels: str) -> int:
-    """Delete every event of ``channels``, for good, and return how many there were.
+    """Delete every event of ``channels``, for good, and return how many there were. What is committed later stays.
 
     The holes are no loss to anybody: only those who may read the channels could have received them. Running processes
     drop their copies with their next look at the log, within ``POLL_INTERVAL``.
     """
+    deleted = _delete(Q(channel__in=channels), "pk")
     with transaction.atomic(using=settings.DATABASE):
         lock()
-        deleted, _ = Event.objects.using(settings.DATABASE).filter(channel__in=channels).delete()
+        # After the last row has gone: who has seen this generation cannot have read one of them since.
         Head.objects.using(settings.DATABASE).filter(pk=1).update(generation=F("generation") + 1)
+    return deleted
+
+
+def _delete(which: Q, order: str, batch: int = 1000) -> int:
+    """Delete the committed rows that are ``which``, the first in ``order`` first; return how many there were.
+
+    In the order of position, a reader that finds the first row after its cursor finds all that follow.
+    """
+    events = Event.objects.using(settings.DATABASE)
+    deleted, last = 0, -1
+    rows = events.filter(which).order_by(order).values_list("pk", order)
+    while found := list(rows.filter(**{f"{order}__gt": last})[:batch]):
+        deleted += _delete_rows([pk for pk, _ in found])
+        last = found[-1][1]
+    return deleted
+
+
+def _delete_rows(pks: Sequence[int]) -> int:
+    connection = connections[settings.DATABASE]
+    if connection.vendor != "mysql":
+        return Event.objects.using(connection.alias).filter(pk__in=pks).delete()[0]
+    # A DELETE of InnoDB that scans the table waits for the uncommitted rows that it meets, and without a LIMIT it scans
+    # even for primary keys where they are a good part of the table. A LIMIT below the number of rows forbids that.
+    marks = ", ".join(["%s"] * len(pks))
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {_EVENTS} WHERE id IN ({marks}) ORDER BY id LIMIT %s", [*pks, len(pks)])
+        deleted: int = cursor.rowcount
     return deleted
 
 

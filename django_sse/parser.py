@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from codecs import getincrementaldecoder
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django_sse.wire import MESSAGE
 
 __all__ = ["Parser", "ReceivedEvent"]
+
+_DIGITS: Final = 18
+"""Of a reconnection time: Python refuses to read thousands, and no browser waits for longer than these are."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Parser:
             self._type = value
         elif name == "id" and "\0" not in value:
             self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
             self.retry = int(value)
         return None
 

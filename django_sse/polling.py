@@ -106,7 +106,9 @@ def _read(channels: list[str], cursor: int) -> tuple[log.Reach, bool, list[Event
         database.execute(
             f"SELECT head.floor, head.position, EXISTS (SELECT 1 FROM {table} WHERE position IS NULL), "
             f"{', '.join(f'event.{name}' for name in columns)} FROM {head} AS head LEFT JOIN "
+            # Rows that are still there behind the floor are no longer of the log, and would fill the page.
             f"(SELECT {', '.join(columns)} FROM {table} WHERE position > %s AND channel IN ({marks}) "
+            f"AND position > (SELECT floor FROM {head} WHERE id = 1) "
             f"ORDER BY position LIMIT {PAGE + 1}) AS event ON event.position <= head.position "
             f"WHERE head.id = 1 ORDER BY event.position",
             [cursor, *channels],

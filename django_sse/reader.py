@@ -67,7 +67,7 @@ def page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
     Raises ``LookupError`` when the log no longer reaches back to ``cursor``.
     """
     rows = log.after(cursor, channels, limit, upto)
-    if log.reach().floor > cursor:  # read after the rows: none of them can have been trimmed unseen
+    if log.reach().floor > cursor:  # read after the rows, and moved before one is deleted: none can be missed unseen
         raise LookupError(f"The log no longer reaches back to position {cursor}.")
     frames = [frame(row) for row in rows]
     data, end = join(frames, frames[-1].position if len(frames) == limit else upto)

@@ -98,14 +98,16 @@ class Source:
     def frames(self) -> Iterator[bytes]:
         """Return the same for a server that knows no event loop. A sync producer runs in the caller's thread and has
         no heartbeat; an async one gets an event loop of its own, which runs while the server waits for a piece."""
-        return self._run() if isinstance(self._items, AsyncIterable) else self._plain(iter(self._items))
+        return self._run() if isinstance(self._items, AsyncIterable) else self._plain(self._items)
 
-    def _plain(self, items: Iterator[object]) -> Iterator[bytes]:
+    def _plain(self, items: Iterable[object]) -> Iterator[bytes]:
         if opening := self._encoder.opening():
             yield opening
         try:
+            items = iter(items)
             for item in items:
-                yield self._encoder.item(item)
+                if data := self._encoder.item(item):
+                    yield data
             end: bytes | None = self._encoder.done()
         except Exception:
             end = _failed(self._encoder)
@@ -131,8 +133,10 @@ class Source:
 
 
 def _failed(encoder: EventEncoder) -> bytes | None:
-    logger.exception("The source of an event stream failed; its client was told so, and nothing more")
-    return encoder.failed()
+    said = encoder.failed()
+    if said is not None:  # else it is raised, and logged by whoever cuts the connection
+        logger.exception("The source of an event stream failed; its client was told so, and nothing more")
+    return said
 
 
 async def _close(pieces: AsyncGenerator[bytes, None]) -> None:
@@ -156,9 +160,11 @@ async def generator(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T, 
 async def _in_a_thread(items: Iterable[T]) -> AsyncGenerator[T, None]:
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, thread_name_prefix="django_sse source")
-    iterator = iter(items)
+    iterator: object = items
     try:
-        while (item := await loop.run_in_executor(thread, next, iterator, _END)) is not _END:
+        # In the thread too: to begin may be a query.
+        iterator = begun = await loop.run_in_executor(thread, iter, items)
+        while (item := await loop.run_in_executor(thread, next, begun, _END)) is not _END:
             yield item
     finally:
         thread.submit(_tidy, iterator)

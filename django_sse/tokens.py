@@ -6,8 +6,9 @@ The producer writes to the log, from whichever process it runs in; any number of
         async for token in model(prompt):
             await stream.send(token)
 
-A channel holds one text at a time. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``,
-which also has a ``reason``: ``end``, ``stopped`` or ``failed``. See ``compaction`` for what a page does with ``at``.
+A channel holds one text at a time, and each text had better have a channel of its own: a page that has seen the end of
+one has closed. Its events are ``token``, ``{"at": 12, "text": "..."}``, and at the end ``done``, which also has a
+``reason``: ``end``, ``stopped`` or ``failed``. See ``compaction`` for what a page does with ``at``.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import asyncio
 import logging
 from contextlib import aclosing, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asgiref.sync import sync_to_async
 from django.db import Error as DatabaseFailure
 
 from django_sse import log
 from django_sse.channels import check_channel
-from django_sse.compaction import DONE, PIECE, STOP, compact, first_position, fits, has_ended, piece, width
+from django_sse.compaction import DONE, PIECE, STOP, begins_after, compact, fits, has_ended, piece, width
 from django_sse.publish import send_event
 from django_sse.source import generator
+from django_sse.surrogates import REPLACEMENT, join, split
 from django_sse.writer import Writer
 
 if TYPE_CHECKING:
@@ -96,10 +98,13 @@ async def astop_tokens(channel: str) -> None:
 
 
 def tokens_since(channel: str) -> int:
-    """Return the position after which the text of ``channel`` begins: what a page gives as ``since``."""
-    head = log.get_head()  # first: what is written in between is then not missed
-    first = first_position(check_channel(channel))
-    return head if first is None else first - 1
+    """Return the position after which the newest text of ``channel`` begins: what a page gives as ``since``.
+
+    Where there is none, or none that can still be read, that is the head: no text that comes is missed.
+    """
+    reach = log.reach()  # first: what is written in between is then not missed
+    begin = begins_after(check_channel(channel))
+    return reach.head if begin is None or begin < reach.floor else begin
 
 
 async def atokens_since(channel: str) -> int:
@@ -119,7 +124,7 @@ class TokenStream:
         """What was sent and not yet written."""
         self._at = 0
         self._open = False
-        self._failure: DatabaseFailure | None = None
+        self._failure: Exception | None = None
 
     @property
     def text(self) -> str:
@@ -129,10 +134,17 @@ class TokenStream:
     async def send(self, token: str) -> None:
         """Add ``token`` to the text: it is on its way at once, or ``INTERVAL`` after what went before.
 
-        Waits only while the log is far behind. Raises what the database raised if it could not be written for long.
+        Waits only while the log is far behind. Raises what the database raised if it could not be written for long, and
+        at once what is raised for any other reason; ``TypeError`` for what is no text.
         """
         if not self._open:
             raise RuntimeError("Send within the block: async with token_stream(channel) as stream.")
+        given: Any = token
+        if not isinstance(given, str):
+            kind = type(given).__name__
+            raise TypeError(f"A token is a str, and this is of type {kind}. Leave out what of a service has no text.")
+        if self._failure:
+            raise self._failure
         self._parts.append(token)
         self._rest += token
         self._news.set()
@@ -161,17 +173,19 @@ class TokenStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._open = False
-        stopped = self._deadline.when() is not None
         ended_it = False
         try:
             await self._deadline.__aexit__(kind, error, traceback)
         except TimeoutError:
             ended_it = True  # the exception is ours, and goes no further
-        self.reason = "stopped" if stopped else "failed" if error else "end"
+        # A stop that came too late to end the block was none: the text is whole.
+        self.reason = "stopped" if self._deadline.expired() else "failed" if error else "end"
+        ending = asyncio.create_task(self._end(self.reason))
         try:
-            await self._end(self.reason)
-        finally:
-            self._writer.discard(self)
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending})  # the end is stored all the same; only who is cancelled again leaves at once
+            raise
         return ended_it
 
     async def _flush(self) -> None:
@@ -180,15 +194,20 @@ class TokenStream:
             await self._news.wait()
             self._news.clear()
             if items := self._take():
-                await self._write(items)
-                self._room.set()
+                try:
+                    await self._write(items)
+                except Exception as error:  # of whatever kind: who sends must not wait for what nobody writes
+                    self._failure = error
+                    raise
+                finally:
+                    self._room.set()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(INTERVAL):
                         await self._closing.wait()
 
     def _take(self) -> list[Item]:
         """Return the events of what there is, but for half a character at its end."""
-        text, self._rest = _split(self._rest)
+        text, self._rest = split(self._rest)
         items: list[Item] = []
         for part in _portions(text):
             items.append((self.channel, PIECE, piece(self._at, part)))
@@ -203,40 +222,32 @@ class TokenStream:
                 return (await self._writer.write(items))[-1]
             except DatabaseFailure as error:
                 if monotonic() > until:
-                    self._failure = error
-                    self._room.set()
                     raise
                 logger.warning("A generated text cannot be written at the moment; it is kept: %r", error)
                 await asyncio.sleep(PAUSE)
 
     async def _end(self, reason: Reason) -> None:
+        try:
+            await self._store_end(reason)
+        finally:
+            self._writer.discard(self)
+
+    async def _store_end(self, reason: Reason) -> None:
         self._closing.set()
         self._news.set()
         await self._flushing
         items = self._take()
         if self._rest:  # half of a character, whose other half never came
-            items.append((self.channel, PIECE, piece(self._at, "\N{REPLACEMENT CHARACTER}")))
+            items.append((self.channel, PIECE, piece(self._at, REPLACEMENT)))
             self._at += 1
-        whole = piece(0, _clean(self.text), reason=reason)
-        if not fits(whole):  # then the pieces stay, and the end is only that
-            await self._write([*items, (self.channel, DONE, piece(self._at, "", reason=reason))])
-            return
-        done = await self._write([*items, (self.channel, DONE, whole)])
+        end = piece(0, join(self.text), reason=reason)
+        if not (whole := fits(end)):  # then the pieces stay, and the end is only that
+            end = piece(self._at, "", reason=reason)
+        done = await self._write([*items, (self.channel, DONE, end)])
         try:
-            await self._writer.run(lambda: compact(done))
+            await self._writer.run(lambda: compact(done, whole=whole))
         except DatabaseFailure as error:
             logger.warning("The pieces of a generated text stay in the log: %r", error)
-
-
-def _clean(text: str) -> str:
-    """Join the halves of characters, which some models stream apart, and replace those that have no other half."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return ``text`` without, and separately, the first half of a character at its end."""
-    rest = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-    return _clean(text[: len(text) - len(rest)]), rest
 
 
 def _portions(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ allows, not a hundred times that of one. One thread and one connection, given ba
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from django_sse.models import Event
 
 __all__ = ["LOOK", "Writer"]
+
+logger = logging.getLogger(__name__)
 
 LOOK: Final = 0.25
 """Seconds between two looks for somebody who wants a producer to stop."""
@@ -109,6 +112,9 @@ class Writer:
                 channels = await self._gate.run(stopped, [producer.channel for producer in self._producers])
             except DatabaseFailure:
                 channels = set()  # who writes says so
+            except Exception:
+                channels = set()
+                logger.exception("Nobody can tell at the moment which generated texts are to stop")
             for producer in tuple(self._producers):
                 if producer.channel in channels:
                     producer.stop()

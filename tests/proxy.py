@@ -23,6 +23,7 @@ class Proxy:
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._generation = 0
         self.port = 0
         self.accepted = 0
 
@@ -37,6 +38,11 @@ class Proxy:
     def go_silent(self) -> None:
         """Half-open: keep and accept connections, and carry nothing in either direction."""
         self._do(self._set(False))
+
+    def strand(self) -> None:
+        """Half-open, as when a load balancer loses its table: keep the connections that are there, swallow what they
+        say, and work for new ones."""
+        self._do(self._strand())
 
     def cut(self) -> None:
         """Cut every connection, and accept new ones."""
@@ -62,6 +68,9 @@ class Proxy:
     async def _set(self, flowing: bool) -> None:
         (self._flowing.set if flowing else self._flowing.clear)()
 
+    async def _strand(self) -> None:
+        self._generation += 1
+
     async def _cut(self) -> None:
         for writer in tuple(self._writers):
             writer.transport.abort()
@@ -85,8 +94,11 @@ class Proxy:
             writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        generation = self._generation
         while data := await reader.read(CHUNK):
             await self._flowing.wait()
+            if generation != self._generation:
+                continue
             writer.write(data)
             await writer.drain()
         writer.transport.abort()

@@ -32,6 +32,8 @@ _WSGI: Final = ("--log-level=warning", "--worker-tmp-dir=/dev/shm", "django.core
 _COMMANDS: Final = {
     "daphne": ["daphne", "-b", "127.0.0.1", "-p", "0", "tests.asgi:application"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "tests.asgi:application"],
+    "uvicorn-workers": ["uvicorn", "--host", "127.0.0.1", "--port", "0", "--workers", "2", "tests.asgi:application"],
+    "gunicorn-asgi": ["gunicorn", "-kasgi", "-w2", "-b127.0.0.1:0", "--graceful-timeout=4", "tests.asgi:application"],
     "gunicorn-preload": [
         "gunicorn",
         "--preload",

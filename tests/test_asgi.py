@@ -15,6 +15,7 @@ from django.http import HttpResponse
 
 from django_sse import asend_event, asgi, drain
 from django_sse.asgi import DetachingApplication, get_asgi_application
+from django_sse.detach import current_slot
 from django_sse.hub import Hub
 from django_sse.testing import Parser
 
@@ -168,6 +169,31 @@ async def test_a_server_that_says_so_by_an_error_is_a_client_that_left() -> None
     async with asyncio.timeout(10):
         await get_asgi_application()(scope(), receive, send)
     assert Hub.current()._count == 0
+
+
+async def test_nothing_is_begun_for_a_client_that_has_left() -> None:
+    begun: list[bool] = []
+
+    class Dear:
+        writer = None
+
+        async def __aiter__(self) -> Any:
+            begun.append(True)
+            yield b"dear"
+
+        def end(self) -> None:
+            pass
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        _, headers = current_slot.get().offer(Dear(), None)  # type: ignore[union-attr, arg-type]
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": encoded})
+        assert (await receive())["type"] == "http.disconnect"
+
+    talk = ApplicationCommunicator(DetachingApplication(django), scope())
+    await talk.receive_output(10)
+    await closed(talk)
+    assert begun == []
 
 
 async def test_what_is_not_http_goes_to_django() -> None:

@@ -209,3 +209,51 @@ async def test_without_a_known_server_a_body_is_only_read() -> None:
     body.end()
     await serving
     assert server.sent == [b"1", b"end"]
+
+
+class Failing:
+    """A body that fails as a service that it asks may."""
+
+    writer: Callable[[bytes], bool] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"1"
+        raise TimeoutError("the model fell silent")
+
+    def end(self) -> None:
+        """It ends by itself."""
+
+
+class Transport:
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_a_body_that_fails_is_no_client_that_left(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    server.transport = Transport()  # type: ignore[attr-defined]
+    server.gone.set()  # heard once the connection is cut
+    connection = Connection(server.receive, server.send)
+    await asyncio.wait_for(connection.serve(Failing(), 10), 10)
+    assert server.transport.aborted  # type: ignore[attr-defined]
+    assert server.sent == [b"1"], "no end that would say that it is whole"
+    assert "the model fell silent" in caplog.text
+
+
+async def test_where_nothing_can_be_cut_the_server_is_told_of_a_body_that_fails() -> None:
+    server = Server()
+    with pytest.raises(TimeoutError, match="the model fell silent"):
+        await asyncio.wait_for(Connection(server.receive, server.send).serve(Failing(), 10), 10)
+    assert server.sent == [b"1"]
+
+
+async def test_an_end_that_has_no_room_is_given_up() -> None:
+    server, body = Server(), Waiting()
+    serving = asyncio.create_task(Connection(server.receive, server.send).serve(body, 0.05))
+    await settle()
+    server.room.clear()
+    body.end()
+    await asyncio.wait_for(serving, 10)
+    assert server.sent == []

@@ -186,6 +186,28 @@ def test_the_halves_of_a_character_are_joined_by_the_client(make: type[EventEnco
     assert data.index(b"\\ud83d") < data.index(b"\\ude80")
 
 
+HALVES = ["a", "\ud83d", "", "\ude80b\udc00", "\ud83d"]
+
+
+def test_the_halves_of_a_character_are_joined_before_they_are_sent() -> None:
+    assert body(TextEncoder(), HALVES) == "a\N{ROCKET}b\ufffd\ufffd".encode()
+    assert [event.data for event in read(EventEncoder(), ["", *HALVES, {"n": 1}])] == [
+        *["", "a", "\N{ROCKET}b\ufffd", '{"n":1}', "\ufffd", '{"reason":"end"}'],
+    ]
+
+
+def test_half_of_a_character_is_not_lost_in_a_failure() -> None:
+    def halves() -> Iterator[str]:
+        yield "\ud83d"
+        raise ValueError("secret")
+
+    assert [(event.type, event.data) for event in read(EventEncoder(), halves())] == [
+        ("message", "\ufffd"),
+        ("sse.error", '{"reason":"failed"}'),
+        ("done", '{"reason":"failed"}'),
+    ]
+
+
 def test_text_is_text_and_a_failure_is_no_end() -> None:
     assert body(TextEncoder()) == TEXT.encode()
     assert TextEncoder.headers == {"Content-Type": "text/plain; charset=utf-8"}

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
-    {"exceptions", "conf", "clock", "stepper", "unspoken"},
+    {"exceptions", "conf", "clock", "stepper", "surrogates", "unspoken"},
     {
         *{"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
         *{"control", "address", "origins", "allowance"},
@@ -29,7 +29,7 @@ LEVELS = [
 LEVEL = {module: number for number, modules in enumerate(LEVELS) for module in modules}
 NO_DJANGO = {
     *{"exceptions", "clock", "stepper", "wire", "cursor", "ring"},
-    *{"detach", "readable", "parser", "connection", "control", "unspoken"},
+    *{"detach", "readable", "parser", "connection", "control", "surrogates", "unspoken"},
 }
 WITHIN = {
     # The few that may use a neighbour on their own level, in one direction.

@@ -56,6 +56,15 @@ class TestOneQuery:
             owed = due(["a"], None)
         assert (owed.start.position, owed.events, owed.cursor, owed.more) == (0, [], 0, False)
 
+    def test_rows_behind_the_floor_take_nobodys_place(self) -> None:
+        """They are there until the next trim, and would fill the page."""
+        send_events([("a", None, number) for number in range(PAGE + 10)])
+        log.rebase(1000)
+        send_event("a", None, "new")
+        owed = due(["a"], None, last=PAGE + 5)
+        assert [event.position for event in owed.events] == [1001]
+        assert (owed.start.position, owed.cursor, owed.more) == (1000, 1001, False)
+
     def test_rows_without_a_position_get_one_first(self) -> None:
         send_event("a", None, 1)
         append([Event(channel="a", data="2")])

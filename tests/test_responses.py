@@ -13,6 +13,7 @@ from django.middleware.gzip import GZipMiddleware
 from django.test import AsyncClient
 from django.urls import path
 
+from django_sse.detach import Slot, current_slot
 from django_sse.models import Event
 from django_sse.responses import HEADERS, EventStreamResponse, encode_item, event_body
 from django_sse.source import AHEAD
@@ -248,6 +249,27 @@ def test_without_asgi_a_client_that_leaves_closes_the_source(kind: int) -> None:
     next(pieces)
     response.close() if kind else pieces.close()
     assert producer.closed.is_set()
+
+
+class Rows:
+    """An iterable that asks the database as it begins, as a queryset does."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([Event.objects.count()])
+
+
+@pytest.mark.parametrize("server", ["detached", "asgi", "wsgi"])
+@pytest.mark.django_db(transaction=True)
+def test_to_begin_may_be_a_query(server: str) -> None:
+    async def collect() -> bytes:
+        token = current_slot.set(Slot() if server == "detached" else None)
+        try:
+            return b"".join([piece async for piece in EventStreamResponse(Rows())])
+        finally:
+            current_slot.reset(token)
+
+    body = b"".join(EventStreamResponse(Rows())) if server == "wsgi" else async_to_sync(collect)()
+    assert body == whole(b"data: 0\n\n")
 
 
 def test_a_complete_body() -> None:

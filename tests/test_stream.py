@@ -256,6 +256,22 @@ class TestLossIsSaid:
         assert reach.floor > 1
         assert frames == []
 
+    async def test_rows_without_a_position_are_found_however_often_the_bell_rings(self, settings: Any) -> None:
+        """Their publisher died, and each stream that opens rings before the poll is due."""
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.2}
+
+        async def ring() -> None:
+            while True:
+                Hub.current().doorbell()
+                await asyncio.sleep(0.05)
+
+        async with opened() as (_, events):
+            ringing = asyncio.create_task(ring())
+            await asyncio.sleep(0.3)  # past the first look, which heals in any case
+            await Event.objects.acreate(channel="a", data="1")
+            assert (await events.next()).json() == 1
+            ringing.cancel()
+
     async def test_purged_rows_leave_holes_that_are_no_loss(self) -> None:
         async with opened() as (_, events):
             await publish(0)

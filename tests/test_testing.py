@@ -37,7 +37,8 @@ def test_it_reads_as_a_browser_does(stream: bytes, expected: list[tuple[str, str
 
 
 @pytest.mark.parametrize(
-    ("field", "milliseconds"), [(b"7", 7), (b"-7", None), (b"7.5", None), (b"", None), ("\u0667".encode(), None)]
+    ("field", "milliseconds"),
+    [(b"7", 7), (b"-7", None), (b"7.5", None), (b"", None), ("\u0667".encode(), None), (b"9" * 5000, None)],
 )
 def test_retry_is_ascii_digits(field: bytes, milliseconds: int | None) -> None:
     parser = Parser()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import AsyncClient
 
-from django_sse import asend_event, log, send_event, tokens
+from django_sse import asend_event, log, send_event, tokens, writer
 from django_sse.access import authorize
 from django_sse.channels import token_channel
 from django_sse.compaction import apply
@@ -107,6 +108,16 @@ async def test_a_text_that_is_too_long_for_one_event_stays_in_parts(settings: An
     assert await sync_to_async(lambda: max(len(event.data.encode()) for event in Event.objects.all()))() <= 300
 
 
+async def test_a_stop_is_of_one_text_also_of_one_that_stays_in_parts(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a" * 1000, LONG)))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    assert (await task).reason == "stopped"
+    assert "stop" not in [kind for kind, _ in await arows()]
+    assert (await stream_tokens(CHANNEL, model("again", 0.6))).reason == "end"
+
+
 async def model(*steps: str | float | Exception) -> AsyncIterator[str]:
     for step in steps:
         if isinstance(step, Exception):
@@ -148,6 +159,34 @@ async def test_a_cancelled_producer_ends_its_text() -> None:
     assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
 
 
+@pytest.mark.parametrize("token", [None, b"b", 1])
+async def test_what_is_no_text_ends_the_text_as_failed(token: Any) -> None:
+    """``None`` is what the SDKs of some services have at the end."""
+    with pytest.raises(TypeError, match=f"A token is a str, and this is of type {type(token).__name__}"):
+        await stream_tokens(CHANNEL, ["a", token])
+    assert await arows() == [("done", {"at": 0, "text": "a", "reason": "failed"})]
+
+
+async def test_a_producer_that_is_cancelled_as_it_ends_stores_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = send_event.__globals__["send_events"]
+    writing = threading.Event()
+
+    def slow(items: Any) -> Any:
+        writing.set()
+        time.sleep(0.2)
+        return publish(items)
+
+    monkeypatch.setattr("django_sse.writer.send_events", slow)
+    task = asyncio.create_task(stream_tokens(CHANNEL, ["all of it"]))
+    await asyncio.to_thread(writing.wait, 10)
+    await asyncio.sleep(0.05)  # the iterator is at its end by now, and its pieces are being written
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await arows() == [("done", {"at": 0, "text": "all of it", "reason": "end"})]
+    assert asyncio.get_running_loop() not in Writer._writers
+
+
 async def test_stop_ends_a_producer_that_thinks() -> None:
     task = asyncio.create_task(stream_tokens(CHANNEL, model("a", LONG)))
     await until(arows)
@@ -169,6 +208,18 @@ async def test_stop_leaves_the_block_and_the_code_goes_on() -> None:
     assert not went_on
     assert stream.reason == "stopped"
     await asyncio.sleep(0)  # the task was not left half cancelled
+
+
+async def test_a_block_that_ends_before_the_stop_ends_it_is_whole() -> None:
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("all of it")
+        stream.stop()
+    assert stream.reason == "end"
+    with pytest.raises(ValueError, match="secret"):
+        async with token_stream(CHANNEL) as stream:
+            stream.stop()
+            raise ValueError("secret")
+    assert stream.reason == "failed"
 
 
 async def test_stop_is_of_one_channel() -> None:
@@ -300,6 +351,41 @@ async def test_a_database_that_stays_away_ends_the_producer(monkeypatch: pytest.
         await stream_tokens(CHANNEL, model(*["x" * 1000, 0.02] * 1000))
 
 
+async def test_any_other_failure_ends_the_producer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(items: Any) -> Any:
+        raise RuntimeError("the broker's settings are wrong")
+
+    monkeypatch.setattr("django_sse.writer.send_events", broken)
+    told = 0
+    with pytest.raises(RuntimeError, match="settings are wrong"):
+        async with asyncio.timeout(10), token_stream(CHANNEL) as stream:
+            for size in (1000, 100_000):  # also who goes on all the same does not wait
+                with pytest.raises(RuntimeError, match="settings are wrong"):
+                    while True:
+                        await stream.send("x" * size)
+                        await asyncio.sleep(0)
+                told += 1
+    assert told == 2
+    assert asyncio.get_running_loop() not in Writer._writers
+
+
+async def test_a_writer_goes_on_looking_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([RuntimeError("once")])
+    look = writer.stopped
+
+    def flaky(channels: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return look(channels)
+
+    monkeypatch.setattr(writer, "stopped", flaky)
+    task = asyncio.create_task(stream_tokens(CHANNEL, model("a", LONG)))
+    await until(arows)
+    await astop_tokens(CHANNEL)
+    async with asyncio.timeout(10):
+        assert (await task).reason == "stopped"
+
+
 async def test_many_texts_share_their_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     publish = send_event.__globals__["send_events"]
     sizes: list[int] = []
@@ -335,6 +421,28 @@ async def test_a_page_begins_where_the_text_does() -> None:
     assert since == 4
     async with listen(AsyncClient(), f"/events/?channel={CHANNEL}&since={since}") as stream:
         assert (await stream.next()).json() == {"at": 0, "text": "new", "reason": "end"}
+
+
+async def test_a_page_begins_where_the_newest_text_does() -> None:
+    """The end of an earlier text would close it."""
+    with pytest.raises(ValueError, match="secret"):
+        await stream_tokens(CHANNEL, model("first", ValueError("secret")))
+    await asend_event(CHANNEL, "notification", 1)
+    end = await sync_to_async(log.get_head)()
+    async with token_stream(CHANNEL) as stream:
+        await stream.send("second")
+        await until(lambda: sync_to_async(rows)(CHANNEL, end))
+        assert await atokens_since(CHANNEL) == end
+    since = await atokens_since(CHANNEL)
+    assert await sync_to_async(rows)(CHANNEL, since) == [("done", {"at": 0, "text": "second", "reason": "end"})]
+
+
+def test_a_page_does_not_begin_where_the_log_cannot(settings: Any) -> None:
+    settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
+    async_to_sync(stream_tokens)(CHANNEL, ["a" * 1000])
+    first = tokens_since(CHANNEL)
+    log.rebase(log.get_head() + 1000)
+    assert tokens_since(CHANNEL) == log.get_head() > first
 
 
 async def test_a_reader_follows_while_it_grows() -> None:

@@ -152,6 +152,36 @@ async def test_silence_ends_and_signs_of_life_are_no_tokens(service: Upstream, p
         await collect(service, patience=patience)
 
 
+async def test_an_answer_that_does_not_begin_is_silence_too(service: Upstream) -> None:
+    service.silence = 60.0
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamError, match="fell silent: its answer did not begin"):
+            await collect(service, patience=Patience(first=0.3))
+
+
+@pytest.mark.parametrize("complete", [True, False])
+async def test_a_refusal_that_does_not_end_is_quoted_as_far_as_it_came(service: Upstream, complete: bool) -> None:
+    service.status, service.pieces = 503, [b"overloaded", *([60.0] if complete else [])]
+    service.complete = complete
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamError, match="answered 503: overloaded") as raised:
+            await collect(service, patience=Patience(first=0.3))
+    assert raised.value.status == 503
+
+
+async def test_silence_after_the_finish_is_an_end(service: Upstream) -> None:
+    service.pieces = [body(end=b""), 60.0]
+    async with asyncio.timeout(10):
+        assert await collect(service, patience=Patience(next=0.3)) == TOKENS
+
+
+async def test_why_it_finished_is_told(service: Upstream) -> None:
+    reasons: list[str] = []
+    service.pieces = [body().replace(b'"stop"', b'"length"')]
+    assert await collect(service, on_finish=reasons.append) == TOKENS
+    assert reasons == ["length"]
+
+
 async def test_who_stops_hangs_up(service: Upstream) -> None:
     frame = body().split(b"\n\n")[3] + b"\n\n"
     service.pieces = [frame, 0.02] * 500

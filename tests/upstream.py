@@ -23,6 +23,8 @@ class Upstream:
     pieces: Iterable[bytes | float] = ()
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
+    silence: float = 0
+    """Seconds before the answer begins."""
     complete: bool = True
     """Whether the body is ended as HTTP says, or cut."""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
@@ -43,6 +45,8 @@ def upstream() -> Iterator[Upstream]:
             length = int(self.headers["Content-Length"])
             headers = {name.lower(): value for name, value in self.headers.items()}
             state.requests.append((self.path, headers, json.loads(self.rfile.read(length))))
+            if state.silence and stopping.wait(state.silence):
+                return
             self.send_response(state.status)
             for name, value in state.headers.items():
                 self.send_header(name, value)

@@ -49,7 +49,10 @@ class Answer(EventStreamView):
 
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         question = answers.find(request.session, self.kwargs["id"])
-        return [question.channel] if question else []
+        if question is None:
+            return []
+        answers.take_up(question)  # the server may have been started anew
+        return [question.channel]
 
 
 @require_POST

@@ -9,13 +9,15 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from demo_project.answer import done
+from demo_project.raw.job import count_lines
 from demo_project.raw.samples import RAW, SAMPLES
 from django_sse import get_head, send_event
+from django_sse.responses import EventStreamResponse
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-__all__ = ["publish", "raw"]
+__all__ = ["job", "publish", "raw"]
 
 
 @require_safe
@@ -26,6 +28,11 @@ def raw(request: HttpRequest) -> HttpResponse:
     address = f"{reverse('django_sse:events')}?{query}"
     context = {"channel": RAW, "position": position, "address": address, "samples": SAMPLES}
     return render(request, "raw.html", context)
+
+
+@require_safe
+def job(request: HttpRequest) -> EventStreamResponse:
+    return EventStreamResponse(count_lines())
 
 
 @require_POST

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -17,25 +16,29 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "Notifications", "drop", "tell"]
 
 _LONGEST: Final = 200
-_open: defaultdict[str, set[Notifications]] = defaultdict(set)
-"""The sockets of each run, in this process: the demo has one."""
 
 
 class Notifications(AsyncJsonWebsocketConsumer):
     """As the documentation of Channels has it: a group, and whoever is in it is told."""
 
+    left = False
+
     async def connect(self) -> None:
         self.run = self.scope["url_route"]["kwargs"]["run"]
         await self.channel_layer.group_add(_group(self.run), self.channel_name)
         await self.accept()
-        _open[self.run].add(self)
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(_group(self.run), self.channel_name)
-        _open[self.run].discard(self)
 
     async def notification(self, message: dict[str, Any]) -> None:
-        await self.send_json(message["data"])
+        if not self.left:
+            await self.send_json(message["data"])
+
+    async def leave(self, message: dict[str, Any]) -> None:
+        self.left = True
+        await self.channel_layer.group_discard(_group(self.run), self.channel_name)
+        await self.close(AWAY)
 
 
 def _group(run: str) -> str:
@@ -44,15 +47,17 @@ def _group(run: str) -> str:
 
 async def tell(run: str, data: dict[str, Any]) -> None:
     """Tell every socket of ``run`` that is connected at this moment."""
-    layer: Any = get_channel_layer()
-    await layer.group_send(_group(run), {"type": "notification", "data": data})
+    await _send(run, {"type": "notification", "data": data})
 
 
 async def drop(run: str) -> None:
-    """Close the sockets of ``run``, as a server does that goes away."""
-    for socket in tuple(_open.pop(run, ())):
-        await socket.channel_layer.group_discard(_group(run), socket.channel_name)
-        await socket.close(AWAY)
+    """Close the sockets of ``run``, as a server does that goes away. They get nothing of what they are told later."""
+    await _send(run, {"type": "leave"})
+
+
+async def _send(run: str, message: dict[str, Any]) -> None:
+    layer: Any = get_channel_layer()
+    await layer.group_send(_group(run), message)
 
 
 class Chat(EventConsumer):

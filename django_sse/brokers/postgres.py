@@ -7,8 +7,10 @@ session: a pgbouncer in transaction mode cannot carry it, so name an alias that 
 
 from __future__ import annotations
 
-import asyncio
 import os
+import socket
+from contextlib import contextmanager, suppress
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -20,7 +22,7 @@ from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
 from django_sse.exceptions import InvalidEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping
 
 __all__ = ["PostgresBroker"]
 
@@ -68,7 +70,8 @@ class PostgresBroker(NetworkBroker):
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._parameters(), autocommit=True)
-            self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, message])
+            with _deadline(self._connection):
+                self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, message])
         except BaseException:
             if self._connection is not None:
                 self._connection.close()
@@ -81,14 +84,15 @@ class PostgresBroker(NetworkBroker):
     async def _messages(self) -> AsyncGenerator[str, None]:
         connection = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
         try:
-            await connection.execute(f"LISTEN {CHANNEL}")
+            with _deadline(connection):
+                await connection.execute(f"LISTEN {CHANNEL}")
             for word in await self._first_words(connection):
                 yield word
             while True:
                 async for notify in connection.notifies(timeout=PING_AFTER):
                     if notify.payload != PING:
                         yield notify.payload
-                async with asyncio.timeout(PING_DEADLINE):
+                with _deadline(connection):
                     await connection.execute("SELECT 1")
         finally:
             await connection.close()
@@ -96,12 +100,12 @@ class PostgresBroker(NetworkBroker):
     async def _first_words(self, connection: psycopg.AsyncConnection) -> list[str]:
         """Hear what another connection notifies; return what else was heard meanwhile. Through a pgbouncer that shares
         its connections between transactions every query is answered, and nothing is ever heard."""
-        async with asyncio.timeout(PING_DEADLINE):
-            other = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
-            try:
+        other = await psycopg.AsyncConnection.connect(**self._parameters(), autocommit=True)
+        try:
+            with _deadline(other):
                 await other.execute("SELECT pg_notify(%s, %s)", [CHANNEL, PING])
-            finally:
-                await other.close()
+        finally:
+            await other.close()
         heard = [notify.payload async for notify in connection.notifies(timeout=PING_DEADLINE, stop_after=1)]
         if not heard:
             raise ConnectionError(DEAF)
@@ -112,3 +116,32 @@ class PostgresBroker(NetworkBroker):
         for name in ("cursor_factory", "context", "prepare_threshold"):  # Django's own ways with cursors
             parameters.pop(name, None)
         return parameters
+
+
+@contextmanager
+def _deadline(connection: psycopg.Connection | psycopg.AsyncConnection) -> Iterator[None]:
+    """Raise ``TimeoutError`` where the server does not answer the block within ``PING_DEADLINE``.
+
+    psycopg waits for an answer for ever and, cancelled, for the answer to that, so its connection is cut under it.
+    """
+    # A copy: when the time is up, the number may already be that of somebody else's connection.
+    line = socket.fromfd(connection.pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)
+    late = Event()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(PING_DEADLINE, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.Error as error:
+        if late.is_set():
+            raise TimeoutError(f"PostgreSQL did not answer within {PING_DEADLINE} s.") from error
+        raise
+    finally:
+        timer.cancel()
+        line.close()

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.exceptions import ImproperlyConfigured
@@ -85,7 +86,7 @@ async def carried(here: Broker, hearing: Any) -> None:
                 pass
 
 
-@pytest.mark.parametrize("fault", ["refuse", "go_silent", "cut"])
+@pytest.mark.parametrize("fault", ["refuse", "go_silent", "strand", "cut"])
 async def test_it_comes_back_and_rings_by_itself(
     outage: tuple[Proxy, Broker, Broker], fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,6 +110,25 @@ async def test_it_comes_back_and_rings_by_itself(
         await carried(here, hearing)
     said = [record.getMessage() for record in caplog.records if "cannot be heard" in record.getMessage()]
     assert len(said) <= 1, "once per outage"
+
+
+@pytest.mark.parametrize("outage", ["postgres"], indirect=True)
+async def test_a_connection_that_dies_between_login_and_listen_is_given_up(
+    outage: tuple[Proxy, Broker, Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, here, there = outage
+    connect, made = psycopg.AsyncConnection.connect, []
+
+    async def connect_and_lose(**parameters: Any) -> Any:
+        made.append(await connect(**parameters))
+        if len(made) == 1:
+            proxy.strand()
+        return made[-1]
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "connect", connect_and_lose)
+    async with listening(there) as hearing:
+        await carried(here, hearing)
+    assert len(made) > 1
 
 
 async def test_it_survives_flapping(outage: tuple[Proxy, Broker, Broker]) -> None:

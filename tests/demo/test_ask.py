@@ -115,6 +115,19 @@ def test_reloaded_fifty_times_nothing_is_lost_or_there_twice(demo: Demo, visit: 
     expect(page.locator("#events")).to_have_text("1")
 
 
+def test_the_stream_of_a_complete_text_is_closed(demo: Demo, visit: Visit) -> None:
+    visit.context.add_init_script(
+        "window.sources = []; const Native = EventSource;"
+        "window.EventSource = class extends Native { constructor(...given) { super(...given); sources.push(this); } };"
+    )
+    page = visit.open(f"{demo.address}/ask/")
+    ask(page, "120 words")
+    expect(page.locator("#words")).to_have_text(re.compile("^[1-9]"))
+    assert page.evaluate("() => sources.map((source) => source.readyState)") == [1]
+    finished(page)
+    assert page.evaluate("() => sources.map((source) => source.readyState)") == [2]
+
+
 def test_a_second_tab_and_a_stop(demo: Demo, visit: Visit) -> None:
     page = visit.open(f"{demo.address}/ask/")
     ask(page, "2,000 words")
@@ -126,6 +139,56 @@ def test_a_second_tab_and_a_stop(demo: Demo, visit: Visit) -> None:
         expect(tab.locator("#state-text")).to_have_text("Stopped")
     assert finished(page) == finished(other)
     assert len(text(page).split()) < 2000
+
+
+def test_what_a_killed_server_did_not_finish_is_begun_again(browser: Browser, tmp_path: Path) -> None:
+    with _visit(browser) as visit, _serve(tmp_path) as (demo, process, _):
+        page = visit.open(f"{demo.address}/ask/")
+        ask(page, "2,000 words")
+        expect(page.locator("#words")).to_have_text(re.compile(r"^\d\d"))
+        process.kill()
+        process.wait()
+        begun = text(page)
+        with _serve(tmp_path, demo.port):
+            whole = finished(page)
+            expect(page.locator("#state-text")).to_have_text("Complete")
+            assert whole.startswith(begun)
+            assert len(whole.split()) >= 2000
+
+
+ANSWER = """
+import sys, django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from demo_project.ask import answers
+question = answers.Question("?", "long", id="1", seed=1)
+answers.take_up(question)
+answers.take_up(question)
+print(len(answers._answering), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_answers_at_a_time(tmp_path: Path) -> None:
+    env = {**_environment(tmp_path / "demo.sqlite3", 0), "DJANGO_SETTINGS_MODULE": "demo_project.settings"}
+
+    def start() -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, "-c", ANSWER], subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)
+
+    answering = []
+    processes: list[subprocess.Popen[str]] = []
+    for _ in range(3):
+        if len(processes) == 2:  # the third comes when the first is gone, and the second still there
+            processes[0].kill()
+            processes[0].communicate()
+        processes.append(start())
+        answering.append(processes[-1].stdout.readline())  # type: ignore[union-attr]
+    for process in processes[1:]:
+        process.kill()
+        process.communicate()
+    assert answering == ["1\n", "0\n", "1\n"]
 
 
 def test_nobody_else_reads_it(demo: Demo, visit: Visit, browser: Browser) -> None:

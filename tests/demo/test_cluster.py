@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from demo_project import nginx
 from tests.chromium import chromium
@@ -136,6 +137,24 @@ def test_a_page_misses_nothing_when_its_server_is_killed(cluster: Cluster) -> No
     assert cluster.process.wait(STOPPING) == 0
     assert [pid for pid in started if psutil.pid_exists(pid)] == []
     assert not folder.exists()
+    assert "Traceback" not in cluster.text
+
+
+def test_websockets_go_through_to_both_processes(cluster: Cluster) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        sockets: list[str] = []
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        page.goto(f"{cluster.address}versus/")
+        for side in ("source", "socket"):
+            expect(page.locator(f"#{side}-state")).to_have_attribute("data-state", "live")
+        # nginx sends requests to the two by turns, so some are published where the socket is not.
+        for number in range(1, 5):
+            page.click("#publish")
+            for side in ("source", "socket"):
+                expect(page.locator(f"#{side}-received")).to_have_text(str(5 * number))
+        assert len(sockets) >= 2, "the notifications and the chat"
+        assert page.locator("#socket-missed").text_content() == "0"
     assert "Traceback" not in cluster.text
 
 

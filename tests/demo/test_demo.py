@@ -63,9 +63,9 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def _serve(folder: Path) -> Iterator[tuple[Demo, subprocess.Popen[bytes], Path]]:
+def _serve(folder: Path, port: int = 0) -> Iterator[tuple[Demo, subprocess.Popen[bytes], Path]]:
     """Run ``manage.py demo``, give it while it answers, and leave no process behind."""
-    port = _free_port()
+    port = port or _free_port()
     demo = Demo(f"http://127.0.0.1:{port}", port, folder / "demo.sqlite3")
     output = folder / "output"
     with output.open("wb") as file:
@@ -346,6 +346,19 @@ def test_the_verdict_sees_a_gap(demo: Demo, visit: Visit) -> None:
     page.click("#live")
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "broken")
     expect(page.locator("#verdict-text")).to_contain_text("missing")
+
+
+def test_a_job_tells_how_far_it_is_and_is_not_begun_again(demo: Demo, visit: Visit) -> None:
+    page = visit.open(f"{demo.address}/raw/")
+    page.evaluate(
+        "() => { const Native = EventSource;"
+        " window.EventSource = class extends Native { constructor(url) { super(url); window.opened = this; } }; }"
+    )
+    job = page.locator("#job")
+    job.get_by_role("button").click()
+    expect(job.locator("output")).to_contain_text(re.compile(r"(\d+) of \1 files, [1-9][0-9.,]+ lines"))
+    expect(job.get_by_role("button")).to_be_enabled()
+    assert page.evaluate("opened.readyState") == 2, "closed: it would come back"
 
 
 def test_the_raw_page_shows_the_bytes_and_what_became_of_them(demo: Demo, visit: Visit) -> None:

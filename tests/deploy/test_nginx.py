@@ -64,6 +64,19 @@ def test_django_is_told_who_asks(directory, path):
         assert "Connection" not in headers
 
 
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+
+def test_a_websocket_is_asked_for_as_one(directory):
+    with recording() as (port, requests), nginx(directory, port) as front:
+        front.request("GET", "/chat/", headers=UPGRADE)
+        headers = requests["GET /chat/"][1]
+        assert (headers["Connection"], headers["Upgrade"]) == ("upgrade", "websocket")
+        assert headers["Host"] == f"127.0.0.1:{front.port}"
+        front.request("GET", "/events/", headers=UPGRADE)
+        assert "Connection" not in requests["GET /events/"][1]
+
+
 @contextmanager
 def recording():
     """A server that notes what it is asked, and says nothing to it: its port, and its notes."""

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from itertools import product
 
 import psutil
 import pytest
@@ -21,8 +22,13 @@ CHURNING = 500
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("server", ["uvicorn", "daphne", "granian", "hypercorn"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("server", "number"),
+    [
+        *product(["uvicorn", "daphne", "granian", "hypercorn"], [signal.SIGTERM, signal.SIGINT]),
+        *product(["uvicorn-workers", "gunicorn-asgi"], [signal.SIGTERM]),
+    ],
+)
 def test_a_thousand_streams_are_told_to_go(server, number, database, start, browsers, figures):
     with start(server, database, tracebacks=server == "hypercorn") as running:  # it writes some of its own
         crowd = browsers([running.port], STREAMS, [CHANNEL], path=PATH)

@@ -55,7 +55,12 @@ def test_a_client_that_leaves_ends_the_producer(running, kind):
 
 
 @KINDS
-@pytest.mark.parametrize("server", ["uvicorn"], indirect=True)  # daphne takes all that it is given
+@pytest.mark.parametrize(
+    ("server", "running"),
+    # daphne with Django's own application takes all that it is given.
+    [("uvicorn", "detached"), ("uvicorn", "plain"), ("daphne", "detached")],
+    indirect=True,
+)
 def test_a_client_that_does_not_read_holds_the_producer_up(running, kind):
     client = Client(running, [], path="/generate/", query=f"count=1000000&bytes=10000{kind}")
     client.until(lambda: b"data: 0 " in client.body, "the first item")
@@ -71,3 +76,16 @@ def test_a_client_that_does_not_read_holds_the_producer_up(running, kind):
     assert made < 5000
     assert psutil.Process(running.pid).memory_info().rss < 500e6
     client.leave()
+
+
+def test_a_source_that_fails_is_cut_and_the_server_lives_on(server, start, database_of):
+    """daphne: an application that raises after the start of its response hangs its own client, and all that fail after
+    it, for ever."""
+    with start(server, database_of("sqlite"), tracebacks=True) as running:
+        client = Client(running, [], path="/generate/", query="count=2&text&fail").over()
+        client.leave()
+        assert client.cut
+        assert client.body.startswith(b"0 ")
+        wait_for(lambda: "the model fell silent" in running.log(), "the log says why")
+        assert running.request("GET", "/crash/", seconds=10)[0] == 500
+        assert "already been started" not in running.log()

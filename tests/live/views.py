@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse
 
 from django_sse import asend_events, log, send_event, send_events
+from django_sse.encoders import TextEncoder
 from django_sse.responses import EventStreamResponse
 from tests.shop.models import Order
 
@@ -110,7 +111,8 @@ class Production:
 
 
 async def generate(request: HttpRequest) -> EventStreamResponse:
-    """``?count=``, ``?pause=`` seconds before each item, ``?bytes=`` of each, ``?sync``."""
+    """``?count=``, ``?pause=`` seconds before each item, ``?bytes=`` of each, ``?sync``, ``?text`` as plain text;
+    ``?fail`` after the last item."""
     count, size = int(request.GET.get("count", 3)), int(request.GET.get("bytes", 1))
     pause = float(request.GET.get("pause", 0))
     Production.made, Production.made_at, Production.ended_at = 0, 0.0, 0.0
@@ -125,6 +127,8 @@ async def generate(request: HttpRequest) -> EventStreamResponse:
             for number in range(count):
                 await asyncio.sleep(pause)
                 yield made(number)
+            if "fail" in request.GET:
+                raise TimeoutError("the model fell silent")
         finally:
             Production.ended_at = time.monotonic()
 
@@ -136,7 +140,8 @@ async def generate(request: HttpRequest) -> EventStreamResponse:
         finally:
             Production.ended_at = time.monotonic()
 
-    return EventStreamResponse(sync_items() if "sync" in request.GET else items())
+    encoder = TextEncoder() if "text" in request.GET else None
+    return EventStreamResponse(sync_items() if "sync" in request.GET else items(), encoder=encoder)
 
 
 def production(request: HttpRequest) -> JsonResponse:
