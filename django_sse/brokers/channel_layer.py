@@ -7,6 +7,7 @@ drop what it carries, which is right for a doorbell; the poll makes up for it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.exceptions import InvalidChannelLayerError
@@ -39,8 +40,14 @@ class ChannelLayerBroker(NetworkBroker):
                 f"ChannelLayerBroker: there is no channel layer {alias!r}. Add it to CHANNEL_LAYERS, or name another "
                 "in OPTIONS['ALIAS']."
             )
-
         self._runner: asyncio.Runner | None = None
+        self._inherited: list[asyncio.Runner | None] = []
+        os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        # The parent's. Kept, because a loop that is freed is closed, and takes what both wait with from the parent.
+        self._inherited.append(self._runner)
+        self._runner = None
 
     def _publish(self, message: str) -> None:
         if self._runner is None:
