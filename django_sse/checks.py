@@ -49,13 +49,21 @@ def _check_named() -> Iterator[CheckMessage]:
         complaint = f"DJANGO_SSE['AUTHORIZE'] cannot be loaded: {error}"
     if not callable_:
         yield Error(complaint, hint="It must be a function authorize(request, channel).", id="django_sse.E003")
-    vendor = connections[conf.settings.DATABASE].vendor
+    alias = conf.settings.DATABASE
+    vendor = connections[alias].vendor
     if vendor not in NUMBERING:
         hint = "Point DJANGO_SSE['DATABASE'] at PostgreSQL, MySQL, MariaDB or SQLite."
         yield Error(f"The log cannot live in a {vendor} database.", hint=hint, id="django_sse.E004")
     elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
         hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
         yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
+    if not connections[alias].settings_dict["AUTOCOMMIT"]:
+        yield Error(
+            f"DATABASES[{alias!r}] has AUTOCOMMIT = False, so a read of the log begins a transaction that nobody ends, "
+            "and positions that are given in it are not committed.",
+            hint="Leave AUTOCOMMIT out, and begin transactions with transaction.atomic() or ATOMIC_REQUESTS.",
+            id="django_sse.E006",
+        )
     yield from _check_versions()
     yield from _check_processes()
     if not getattr(django_settings, "ASGI_APPLICATION", None):

@@ -120,6 +120,13 @@ def test_an_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(check_settings()) == ["django_sse.E005"]
 
 
+def test_a_log_without_autocommit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    (error,) = check_settings()
+    assert error.id == "django_sse.E006"
+    assert "DATABASES['default']" in error.msg
+
+
 def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None:
     settings.ASGI_APPLICATION = None
     assert ids(check_settings()) == ["django_sse.W001"]
