@@ -85,6 +85,9 @@ class ChannelLayerBroker(NetworkBroker):
             if receiving:
                 receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
                 receiving.cancel()
-            if hasattr(layer, "close_pools"):
+            close = getattr(layer, "close_pools", None)
+            if close is None and type(layer).__module__ == "channels_redis.pubsub":
+                close = layer.flush  # closes what this object has; other layers empty the server by that name
+            if close:
                 async with asyncio.timeout(PING_DEADLINE):
-                    await layer.close_pools()
+                    await close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -47,7 +48,7 @@ def postgresql_proxy() -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["redis", "postgres", "channel_layer"])
+@pytest.fixture(params=["redis", "postgres", "channel_layer", "pubsub"])
 def outage(
     request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Proxy, Broker, Broker]:
@@ -67,7 +68,8 @@ def outage(
         monkeypatch.setattr(postgres, "connections", ConnectionHandler({"default": through}))
         monkeypatch.setattr(postgres, "TIMEOUTS", {**postgres.TIMEOUTS, "connect_timeout": 2, "tcp_user_timeout": 500})
         return proxy, PostgresBroker({}), PostgresBroker({})
-    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [url], "prefix": "outage"}}
+    backend = {"channel_layer": "core.RedisChannelLayer", "pubsub": "pubsub.RedisPubSubChannelLayer"}[request.param]
+    layer = {"BACKEND": f"channels_redis.{backend}", "CONFIG": {"hosts": [url], "prefix": "outage"}}
     settings.CHANNEL_LAYERS = {"proxied": layer}
     return proxy, ChannelLayerBroker({"ALIAS": "proxied"}), ChannelLayerBroker({"ALIAS": "proxied"})
 
@@ -129,6 +131,18 @@ async def test_a_connection_that_dies_between_login_and_listen_is_given_up(
     async with listening(there) as hearing:
         await carried(here, hearing)
     assert len(made) > 1
+
+
+@pytest.mark.parametrize("outage", ["channel_layer", "pubsub"], indirect=True)
+async def test_a_layer_that_is_given_up_leaves_nothing_open(outage: tuple[Proxy, Any, Any]) -> None:
+    proxy, _, there = outage
+    tasks = len(asyncio.all_tasks())
+    for _ in range(3):
+        async with aclosing(there._messages()) as messages:
+            assert await anext(messages) == ""
+    async with asyncio.timeout(10):
+        while proxy.open or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - what counts is in the proxy's thread
+            await asyncio.sleep(0.01)
 
 
 async def test_it_survives_flapping(outage: tuple[Proxy, Broker, Broker]) -> None:
