@@ -216,6 +216,29 @@ def test_a_ringer_that_fails_says_what_was_lost(caplog: pytest.LogCaptureFixture
     assert told[-1] == 4
 
 
+def test_a_thread_that_cannot_be_started_is_not_the_publishers_concern(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django_sse.brokers.ringer import Ringer
+
+    told: list[Any] = []
+    ringer = Ringer(told.append)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ringer.ring(1)
+        ringer.send("a")
+    assert [record.getMessage() for record in caplog.records] == [
+        """The broker cannot be told, for its thread cannot be started: RuntimeError("can't start new thread")"""
+    ]
+    ringer.ring(2)
+    ringer._say_farewell()
+    assert told == ["a", 2]
+
+
 def test_a_forked_child_rings_with_a_thread_of_its_own() -> None:
     from django_sse.brokers.ringer import Ringer
 
