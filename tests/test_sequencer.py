@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
-from django_sse import send_event, sequencer
+from django_sse import log, send_event, sequencer
 from django_sse.brokers import get_broker
 from django_sse.models import Event
 from django_sse.sequencer import number, sequence
@@ -193,3 +193,23 @@ def test_a_dedicated_sequencer_numbers_for_all(settings: Any, monkeypatch: pytes
     assert list(Event.objects.order_by("position").values_list("position", "data")) == [(1, "1"), (2, "2")]
     assert told == [2]
     assert "does not cross processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+def test_a_dedicated_sequencer_outlives_its_connection(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, fault: type[Exception]
+) -> None:
+    Event.objects.create(channel="a", data="1")
+    faults = [fault("the connection is closed")]
+    unnumbered = log.unnumbered
+
+    def fail_once() -> bool:
+        if faults:
+            raise faults.pop()
+        return unnumbered()
+
+    monkeypatch.setattr(log, "unnumbered", fail_once)
+    monkeypatch.setattr("django_sse.management.commands.sse_sequencer.time.sleep", lambda seconds: None)
+    call_command("sse_sequencer", count=1)
+    assert Event.objects.get().position == 1
+    assert "trying again: the connection is closed" in capsys.readouterr().err
