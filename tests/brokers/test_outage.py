@@ -15,6 +15,8 @@ from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.utils import ConnectionHandler
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from django_sse import asend_event, publish
 from django_sse.brokers import channel_layer, network, postgres, redis
@@ -48,7 +50,7 @@ def postgresql_proxy() -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["redis", "postgres", "channel_layer", "pubsub"])
+@pytest.fixture(params=["redis", "redis_of_a_cache", "postgres", "channel_layer", "pubsub"])
 def outage(
     request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Proxy, Broker, Broker]:
@@ -60,8 +62,12 @@ def outage(
     monkeypatch.setattr(redis, "TIMEOUT", 0.5)
     proxy: Proxy = request.getfixturevalue("postgresql_proxy" if request.param == "postgres" else "redis_proxy")
     url = f"redis://127.0.0.1:{proxy.port}/0"
-    if request.param == "redis":
-        settings.CACHES = {"proxied": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
+    if request.param.startswith("redis"):
+        cache: dict[str, Any] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+        if request.param == "redis_of_a_cache":
+            patience = {"socket_timeout": 60, "socket_connect_timeout": 60, "retry": Retry(ConstantBackoff(60), 3)}
+            cache["OPTIONS"] = {"CONNECTION_POOL_KWARGS": {**patience, "decode_responses": True}}
+        settings.CACHES = {"proxied": cache}
         return proxy, RedisBroker({"ALIAS": "proxied"}), RedisBroker({"ALIAS": "proxied"})
     if request.param == "postgres":
         through = {**POSTGRESQL, "HOST": "127.0.0.1", "PORT": str(proxy.port)}
