@@ -28,6 +28,9 @@ __all__ = ["check_access", "check_deployment", "check_settings"]
 DESCRIPTORS: Final = 4096
 """Below this many open files a site with streams is warned."""
 
+EXTRAS: Final = {"redis": "redis", "django_redis": "redis", "psycopg": "postgres", "channels": "channels"}
+"""The extra of ours that brings a module that a broker imports."""
+
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check ``settings.DJANGO_SSE`` and what it names."""
@@ -40,6 +43,8 @@ def _check_named() -> Iterator[CheckMessage]:
         get_broker()
     except ImproperlyConfigured as error:
         hint = "BACKEND is the dotted path of a broker, such as 'django_sse.brokers.local.LocalBroker'."
+        if extra := EXTRAS.get(_missing_module(error)):
+            hint = f'Install what it needs: pip install "django-sse-feed[{extra}]"'
         yield Error(str(error), hint=hint, id="django_sse.E002")
     try:
         callable_ = callable(get_authorizer())
@@ -72,6 +77,14 @@ def _check_named() -> Iterator[CheckMessage]:
             hint="Set ASGI_APPLICATION and serve it with daphne or uvicorn. Polling on purpose? Silence this check.",
             id="django_sse.W001",
         )
+
+
+def _missing_module(error: BaseException | None) -> str:
+    while error:
+        if isinstance(error, ModuleNotFoundError):
+            return (error.name or "").partition(".")[0]
+        error = error.__cause__
+    return ""
 
 
 FLOORS: Final[tuple[tuple[str, list[int], str, str], ...]] = (
@@ -124,7 +137,8 @@ def _check_processes() -> Iterator[CheckMessage]:
         yield Warning(
             f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
             "next poll, and store=False events reach those of one process alone.",
-            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
+            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker; the layer must not be "
+            "InMemoryChannelLayer.",
             id="django_sse.W006",
         )
     config = conf.settings.BROKER

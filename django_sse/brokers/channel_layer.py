@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers import channel_layers, get_channel_layer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 
 from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
@@ -40,6 +40,7 @@ class ChannelLayerBroker(NetworkBroker):
                 f"ChannelLayerBroker: there is no channel layer {alias!r}. Add it to CHANNEL_LAYERS, or name another "
                 "in OPTIONS['ALIAS']."
             )
+        self.crosses_processes = not isinstance(self._layer, InMemoryChannelLayer)
         self._runner: asyncio.Runner | None = None
         self._inherited: list[asyncio.Runner | None] = []
         os.register_at_fork(after_in_child=self._disown)
