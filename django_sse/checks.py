@@ -28,6 +28,9 @@ __all__ = ["check_access", "check_deployment", "check_settings"]
 DESCRIPTORS: Final = 4096
 """Below this many open files a site with streams is warned."""
 
+EXTRAS: Final = {"redis": "redis", "django_redis": "redis", "psycopg": "postgres", "channels": "channels"}
+"""The extra of ours that brings a module that a broker imports."""
+
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check ``settings.DJANGO_SSE`` and what it names."""
@@ -40,6 +43,8 @@ def _check_named() -> Iterator[CheckMessage]:
         get_broker()
     except ImproperlyConfigured as error:
         hint = "BACKEND is the dotted path of a broker, such as 'django_sse.brokers.local.LocalBroker'."
+        if extra := EXTRAS.get(_missing_module(error)):
+            hint = f'Install what it needs: pip install "django-sse-feed[{extra}]"'
         yield Error(str(error), hint=hint, id="django_sse.E002")
     try:
         callable_ = callable(get_authorizer())
@@ -49,13 +54,21 @@ def _check_named() -> Iterator[CheckMessage]:
         complaint = f"DJANGO_SSE['AUTHORIZE'] cannot be loaded: {error}"
     if not callable_:
         yield Error(complaint, hint="It must be a function authorize(request, channel).", id="django_sse.E003")
-    vendor = connections[conf.settings.DATABASE].vendor
+    alias = conf.settings.DATABASE
+    vendor = connections[alias].vendor
     if vendor not in NUMBERING:
         hint = "Point DJANGO_SSE['DATABASE'] at PostgreSQL, MySQL, MariaDB or SQLite."
         yield Error(f"The log cannot live in a {vendor} database.", hint=hint, id="django_sse.E004")
     elif vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 33):
         hint = "Use a Python that is built with SQLite 3.33 or later, which has UPDATE ... FROM."
         yield Error(f"SQLite {sqlite3.sqlite_version} cannot number events.", hint=hint, id="django_sse.E005")
+    if not connections[alias].settings_dict["AUTOCOMMIT"]:
+        yield Error(
+            f"DATABASES[{alias!r}] has AUTOCOMMIT = False, so a read of the log begins a transaction that nobody ends, "
+            "and positions that are given in it are not committed.",
+            hint="Leave AUTOCOMMIT out, and begin transactions with transaction.atomic() or ATOMIC_REQUESTS.",
+            id="django_sse.E006",
+        )
     yield from _check_versions()
     yield from _check_processes()
     if not getattr(django_settings, "ASGI_APPLICATION", None):
@@ -64,6 +77,14 @@ def _check_named() -> Iterator[CheckMessage]:
             hint="Set ASGI_APPLICATION and serve it with daphne or uvicorn. Polling on purpose? Silence this check.",
             id="django_sse.W001",
         )
+
+
+def _missing_module(error: BaseException | None) -> str:
+    while error:
+        if isinstance(error, ModuleNotFoundError):
+            return (error.name or "").partition(".")[0]
+        error = error.__cause__
+    return ""
 
 
 FLOORS: Final[tuple[tuple[str, list[int], str, str], ...]] = (
@@ -117,7 +138,8 @@ def _check_processes() -> Iterator[CheckMessage]:
         yield Warning(
             f"WEB_CONCURRENCY is {workers}, but the broker does not cross processes: most browsers are told by the "
             "next poll, and store=False events reach those of one process alone.",
-            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker.",
+            hint="Set DJANGO_SSE['BROKER'] to the Redis, PostgreSQL or channel layer broker; the layer must not be "
+            "InMemoryChannelLayer.",
             id="django_sse.W006",
         )
     config = conf.settings.BROKER

@@ -125,14 +125,20 @@ def errors() -> Iterator[tuple[str, str]]:
         elif key == "DATABASE" and value not in django_settings.DATABASES:
             aliases = ", ".join(map(repr, django_settings.DATABASES))
             yield f"DJANGO_SSE['DATABASE'] is {value!r}.", f"It must be an alias in DATABASES: {aliases}."
-        elif key == "BROKER" and not (isinstance(value, dict) and isinstance(value.get("BACKEND"), str)):
-            example = '{"BACKEND": "django_sse.brokers.local.LocalBroker"}'
-            yield f"DJANGO_SSE['BROKER'] is {value!r}.", f"It must be a dict like {example}."
+        elif key == "BROKER" and not _is_broker(value):
+            example = '{"BACKEND": "django_sse.brokers.redis.RedisBroker", "OPTIONS": {"ALIAS": "default"}}'
+            yield f"DJANGO_SSE['BROKER'] is {value!r}.", f"It must be a dict like {example}, or without OPTIONS."
         elif key in _SWITCHES and not isinstance(value, bool):
             yield f"DJANGO_SSE[{key!r}] is {value!r}.", "It must be True or False."
         elif key == "RETENTION" and not _is_retention(value):
             example = '{"MAX_AGE": timedelta(days=7), "MAX_EVENTS": 100_000}, where None is no bound'
             yield f"DJANGO_SSE['RETENTION'] is {value!r}.", f"It must be a dict like {example}."
+
+
+def _is_broker(value: object) -> bool:
+    return (
+        isinstance(value, dict) and isinstance(value.get("BACKEND"), str) and isinstance(value.get("OPTIONS", {}), dict)
+    )
 
 
 def _is_retention(value: object) -> bool:

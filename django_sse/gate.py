@@ -38,7 +38,8 @@ class Gate:
         with self._lock:
             self._pending += 1
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._work, lambda: work(*args, **kwargs))
+        # Shielded: who is cancelled while it waits for a thread would stay counted for ever.
+        return await asyncio.shield(loop.run_in_executor(self._threads, self._work, lambda: work(*args, **kwargs)))
 
     def close(self) -> None:
         """End the threads and their connections once they have done what they are doing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -55,9 +56,10 @@ def append(events: Sequence[Event]) -> list[Event]:
     An event whose key the channel already has is not inserted again: the first one comes back in its place.
     """
     rows = Event.objects.using(settings.DATABASE)
-    if all(event.key is None for event in events):
-        return rows.bulk_create(events)
-    rows.bulk_create(events, ignore_conflicts=True)
+    with transaction.atomic(using=settings.DATABASE, savepoint=False):
+        # Apart, since an INSERT that ignores conflicts returns no primary keys; by runs, to keep their order.
+        for keyed, run in groupby(events, lambda event: event.key is not None):
+            rows.bulk_create(list(run), ignore_conflicts=keyed)
     return [event if event.key is None else _first(event) for event in events]
 
 

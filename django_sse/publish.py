@@ -78,8 +78,9 @@ def send_event(
 
 
 def send_events(items: Iterable[Mapping[str, Any] | tuple[Any, ...]]) -> list[Event | None]:
-    """Publish many events with one INSERT, in their order; return what ``send_event`` would for each.
+    """Publish many events in their order; return what ``send_event`` would for each.
 
+    One INSERT takes all that follow each other with a ``key``, or without.
     An item is a mapping of ``send_event``'s arguments, or a tuple ``(channel, event_type, data)``. All are validated
     before the first is published.
     """

@@ -27,6 +27,11 @@ class Proxy:
         self.port = 0
         self.accepted = 0
 
+    @property
+    def open(self) -> int:
+        """Connections that are there, each counted at both of its ends."""
+        return len(self._writers)
+
     def refuse(self) -> None:
         """Cut every connection, and accept none."""
         self._do(self._refuse())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 from typing import Any
@@ -65,6 +66,8 @@ def test_an_unknown_key_names_the_right_one(settings: Any) -> None:
         ("DATABASE", "nowhere"),
         ("BROKER", "django_sse.brokers.local.LocalBroker"),
         ("BROKER", {}),
+        ("BROKER", {"BACKEND": "django_sse.brokers.local.LocalBroker", "OPTIONS": None}),
+        ("BROKER", {"BACKEND": "django_sse.brokers.local.LocalBroker", "OPTIONS": "default"}),
         ("RECHECK", 0),
         ("MAX_STREAMS_PER_USER", 0),
         ("MAX_STREAMS_PER_ADDRESS", "20"),
@@ -120,6 +123,13 @@ def test_an_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(check_settings()) == ["django_sse.E005"]
 
 
+def test_a_log_without_autocommit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    (error,) = check_settings()
+    assert error.id == "django_sse.E006"
+    assert "DATABASES['default']" in error.msg
+
+
 def test_without_asgi_browsers_poll_and_a_warning_says_so(settings: Any) -> None:
     settings.ASGI_APPLICATION = None
     assert ids(check_settings()) == ["django_sse.W001"]
@@ -140,6 +150,38 @@ def test_many_workers_want_a_broker_that_crosses_processes(
     monkeypatch.setenv("WEB_CONCURRENCY", workers)
     settings.DJANGO_SSE = {"BROKER": {"BACKEND": f"django_sse.brokers.{backend}", "OPTIONS": {"ALIAS": "redis"}}}
     assert ids(check_settings()) == expected
+
+
+def test_a_layer_in_memory_does_not_cross_processes(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.DJANGO_SSE = {"BROKER": {"BACKEND": "django_sse.brokers.channel_layer.ChannelLayerBroker"}}
+    (warning,) = check_settings()
+    assert warning.id == "django_sse.W006"
+    assert "InMemoryChannelLayer" in str(warning.hint)
+
+
+@pytest.mark.parametrize(
+    ("backend", "missing", "extra"),
+    [
+        ("redis.RedisBroker", "redis", "redis"),
+        ("redis.RedisBroker", "django_redis", "redis"),
+        ("postgres.PostgresBroker", "psycopg", "postgres"),
+        ("channel_layer.ChannelLayerBroker", "channels", "channels"),
+    ],
+)
+def test_a_broker_whose_extra_is_missing_names_it(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, backend: str, missing: str, extra: str
+) -> None:
+    for name in tuple(sys.modules):
+        if name.split(".")[0] == missing or name == f"django_sse.brokers.{backend.split('.')[0]}":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1"}}
+    settings.DJANGO_SSE = {"BROKER": {"BACKEND": f"django_sse.brokers.{backend}"}}
+    (error,) = check_settings()
+    assert error.id == "django_sse.E002"
+    assert f'pip install "django-sse-feed[{extra}]"' in str(error.hint)
 
 
 def test_listening_through_a_transaction_pool_is_warned_of(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

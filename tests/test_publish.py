@@ -197,6 +197,12 @@ class TestKey:
         events = send_events([{"channel": "a", "data": number, "key": "k"} for number in (1, 2)])
         assert [event.data for event in events if event] == ["1", "1"]
 
+    def test_a_batch_of_both_kinds_keeps_its_order_and_knows_its_positions(self, committed: None) -> None:
+        keys = [None, None, "k", "l", None, "k", None]
+        events = send_events([{"channel": "a", "data": place, "key": key} for place, key in enumerate(keys)])
+        assert [event.position for event in events if event] == [1, 2, 3, 4, 5, 3, 6]
+        assert stored() == [(1, "0"), (2, "1"), (3, "2"), (4, "3"), (5, "4"), (6, "6")]
+
     def test_the_callers_transaction_survives_a_repeat(self, committed: None) -> None:
         send_event("orders", None, 1, key="k")
         with transaction.atomic():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
-from contextlib import contextmanager, nullcontext
+import time
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
-from django_sse import send_event, sequencer
+from django_sse import log, send_event, sequencer
 from django_sse.brokers import get_broker
 from django_sse.models import Event
+from django_sse.reader import PAGE, look
 from django_sse.sequencer import number, sequence
 
 if connection.vendor == "postgresql":
@@ -146,6 +149,15 @@ def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.Monk
     assert sorted(Event.objects.values_list("position", "data")) == [(1, "1"), (2, "came meanwhile")]
 
 
+def use(isolation: str | None) -> None:
+    """Give this thread's connection, which is not open yet, that isolation level."""
+    if isolation:
+        level: Any = isolation
+        if connection.vendor == "postgresql":
+            level = IsolationLevel[isolation.upper().replace(" ", "_")]
+        connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": level}
+
+
 @several_writers
 @pytest.mark.parametrize("isolation", [None, "repeatable read", "serializable"])
 @pytest.mark.parametrize("in_transaction", [True, False])
@@ -153,11 +165,7 @@ def test_many_publishers_leave_no_gap(isolation: str | None, in_transaction: boo
     send_event("a", None, [6, 0])  # makes the head
 
     def publish(writer: int) -> None:
-        if isolation:
-            level = isolation
-            if connection.vendor == "postgresql":
-                level = IsolationLevel[isolation.upper().replace(" ", "_")]
-            connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": level}
+        use(isolation)
         try:
             for turn in range(40):
                 with transaction.atomic() if in_transaction else nullcontext():
@@ -179,6 +187,63 @@ def test_many_publishers_leave_no_gap(isolation: str | None, in_transaction: boo
     assert not caplog.records
 
 
+class Undone(Exception):
+    pass
+
+
+def write_at_random(writer: int, committed: list[tuple[int, str]]) -> None:
+    """Publish in transactions and savepoints, some of which are undone; note what was committed after which head."""
+    chance = random.Random(writer)
+    for turn in range(25):
+        kept: list[str] = []
+        with suppress(Undone), transaction.atomic():
+            for step in range(chance.randrange(1, 4)):
+                text = f"{writer}.{turn}.{step}"
+                with suppress(Undone), transaction.atomic() if chance.random() < 0.5 else nullcontext():
+                    send_event("a", text=text)
+                    if connection.savepoint_ids and chance.random() < 0.4:
+                        raise Undone
+                    kept.append(text)
+                time.sleep(chance.random() * 0.005)
+            if chance.random() < 0.2:
+                kept.clear()
+                raise Undone
+            head = log.reach().head
+        committed += [(head, text) for text in kept]
+
+
+@several_writers
+@pytest.mark.parametrize("isolation", [None, "repeatable read"])
+def test_whatever_is_undone_positions_are_those_of_what_was_committed(isolation: str | None) -> None:
+    send_event("a", text="makes the head")
+    committed: list[tuple[int, str]] = [(0, "makes the head")]
+    failures: list[BaseException] = []
+
+    def write(writer: int) -> None:
+        use(isolation)
+        try:
+            write_at_random(writer, committed)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in threads:
+        thread.start()
+    cursor, read = 0, []
+    while any(thread.is_alive() for thread in threads) or cursor < log.reach().head or log.unnumbered():
+        reach, frames = look(cursor, True)
+        read += frames
+        cursor = frames[-1].position if len(frames) == PAGE else max(cursor, reach.head)
+        time.sleep(0.002)
+    assert failures == []
+    assert [frame.position for frame in read] == list(range(1, len(committed) + 1)), "no gap, as a reader sees it"
+    position = dict(Event.objects.values_list("data", "position"))
+    assert position.keys() == {text for _, text in committed}
+    assert all(position[text] > head for head, text in committed), "nothing comes before what was readable already"
+
+
 def test_a_dedicated_sequencer_numbers_for_all(settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     settings.DJANGO_SSE = {"DEDICATED_SEQUENCER": True}
     told: list[int] = []
@@ -193,3 +258,23 @@ def test_a_dedicated_sequencer_numbers_for_all(settings: Any, monkeypatch: pytes
     assert list(Event.objects.order_by("position").values_list("position", "data")) == [(1, "1"), (2, "2")]
     assert told == [2]
     assert "does not cross processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+def test_a_dedicated_sequencer_outlives_its_connection(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, fault: type[Exception]
+) -> None:
+    Event.objects.create(channel="a", data="1")
+    faults = [fault("the connection is closed")]
+    unnumbered = log.unnumbered
+
+    def fail_once() -> bool:
+        if faults:
+            raise faults.pop()
+        return unnumbered()
+
+    monkeypatch.setattr(log, "unnumbered", fail_once)
+    monkeypatch.setattr("django_sse.management.commands.sse_sequencer.time.sleep", lambda seconds: None)
+    call_command("sse_sequencer", count=1)
+    assert Event.objects.get().position == 1
+    assert "trying again: the connection is closed" in capsys.readouterr().err

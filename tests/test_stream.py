@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -572,3 +573,27 @@ async def test_the_gate_leaves_no_connection_behind_when_idle() -> None:
     assert not await keeping.run(is_connected), "after a failure it is made anew"
     gate.close()
     keeping.close()
+
+
+async def test_the_gate_forgets_who_was_cancelled_while_it_waited() -> None:
+    from django_sse.gate import Gate
+
+    gate = Gate(1)
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return go.wait(10)
+
+    running = asyncio.create_task(gate.run(hold))
+    await asyncio.to_thread(begun.wait, 10)
+    waiting = asyncio.create_task(gate.run(lambda: None))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go.set()
+    assert await running
+    await gate.run(lambda: connections["default"].ensure_connection())
+    assert not await gate.run(lambda: connections["default"].connection is not None)
+    gate.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Broker(ABC):
     A stored event never travels through a broker, only its position, and a listener does not even trust that.
     """
 
-    crosses_processes: ClassVar[bool]
+    crosses_processes: bool
     """Whether a hub in another process hears it."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -7,10 +7,11 @@ drop what it carries, which is right for a doorbell; the poll makes up for it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers import channel_layers, get_channel_layer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 
 from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
@@ -39,8 +40,15 @@ class ChannelLayerBroker(NetworkBroker):
                 f"ChannelLayerBroker: there is no channel layer {alias!r}. Add it to CHANNEL_LAYERS, or name another "
                 "in OPTIONS['ALIAS']."
             )
-
+        self.crosses_processes = not isinstance(self._layer, InMemoryChannelLayer)
         self._runner: asyncio.Runner | None = None
+        self._inherited: list[asyncio.Runner | None] = []
+        os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        # The parent's. Kept, because a loop that is freed is closed, and takes what both wait with from the parent.
+        self._inherited.append(self._runner)
+        self._runner = None
 
     def _publish(self, message: str) -> None:
         if self._runner is None:
@@ -78,6 +86,9 @@ class ChannelLayerBroker(NetworkBroker):
             if receiving:
                 receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
                 receiving.cancel()
-            if hasattr(layer, "close_pools"):
+            close = getattr(layer, "close_pools", None)
+            if close is None and type(layer).__module__ == "channels_redis.pubsub":
+                close = layer.flush  # closes what this object has; other layers empty the server by that name
+            if close:
                 async with asyncio.timeout(PING_DEADLINE):
-                    await layer.close_pools()
+                    await close()

@@ -102,7 +102,7 @@ class NetworkBroker(LocalBroker):
             channel, event_type, data = content
             wire.encode(data, event=event_type)
             listener.ephemeral(check_channel(channel), event_type, data)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             logger.warning("The broker delivered something that django_sse did not write; ignored")
 
     @property

@@ -56,13 +56,14 @@ class RedisBroker(NetworkBroker):
         self._client.publish(self._channel, message)
 
     def _connect(self) -> Redis:
-        parameters = {
-            **self._factory.make_connection_params(self._url),
+        pool = self._factory.get_connection_pool(self._factory.make_connection_params(self._url))
+        # In the pool, where they win over CONNECTION_POOL_KWARGS that suit a cache.
+        pool.connection_kwargs |= {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
             "retry": Retry(NoBackoff(), 0),  # whoever calls tries again in its own time
+            "decode_responses": False,
         }
-        pool = self._factory.get_connection_pool(parameters)
         client: Redis = self._factory.redis_client_cls(connection_pool=pool)
         return client
 

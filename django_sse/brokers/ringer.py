@@ -58,7 +58,12 @@ class Ringer:
     def _wake(self) -> None:
         if self._thread is None or not self._thread.is_alive():
             self._thread = Thread(target=self._run, name="django_sse ringer", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # no more threads, or Python is ending; what is stored is committed by now
+                if not self._failing:
+                    logger.warning("The broker cannot be told, for its thread cannot be started: %r", error)
+                self._failing = True
         self._changed.notify_all()
 
     def _run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.utils import ConnectionHandler
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from django_sse import asend_event, publish
 from django_sse.brokers import channel_layer, network, postgres, redis
@@ -47,7 +50,7 @@ def postgresql_proxy() -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["redis", "postgres", "channel_layer"])
+@pytest.fixture(params=["redis", "redis_of_a_cache", "postgres", "channel_layer", "pubsub"])
 def outage(
     request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Proxy, Broker, Broker]:
@@ -59,15 +62,20 @@ def outage(
     monkeypatch.setattr(redis, "TIMEOUT", 0.5)
     proxy: Proxy = request.getfixturevalue("postgresql_proxy" if request.param == "postgres" else "redis_proxy")
     url = f"redis://127.0.0.1:{proxy.port}/0"
-    if request.param == "redis":
-        settings.CACHES = {"proxied": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
+    if request.param.startswith("redis"):
+        cache: dict[str, Any] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+        if request.param == "redis_of_a_cache":
+            patience = {"socket_timeout": 60, "socket_connect_timeout": 60, "retry": Retry(ConstantBackoff(60), 3)}
+            cache["OPTIONS"] = {"CONNECTION_POOL_KWARGS": {**patience, "decode_responses": True}}
+        settings.CACHES = {"proxied": cache}
         return proxy, RedisBroker({"ALIAS": "proxied"}), RedisBroker({"ALIAS": "proxied"})
     if request.param == "postgres":
         through = {**POSTGRESQL, "HOST": "127.0.0.1", "PORT": str(proxy.port)}
         monkeypatch.setattr(postgres, "connections", ConnectionHandler({"default": through}))
         monkeypatch.setattr(postgres, "TIMEOUTS", {**postgres.TIMEOUTS, "connect_timeout": 2, "tcp_user_timeout": 500})
         return proxy, PostgresBroker({}), PostgresBroker({})
-    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [url], "prefix": "outage"}}
+    backend = {"channel_layer": "core.RedisChannelLayer", "pubsub": "pubsub.RedisPubSubChannelLayer"}[request.param]
+    layer = {"BACKEND": f"channels_redis.{backend}", "CONFIG": {"hosts": [url], "prefix": "outage"}}
     settings.CHANNEL_LAYERS = {"proxied": layer}
     return proxy, ChannelLayerBroker({"ALIAS": "proxied"}), ChannelLayerBroker({"ALIAS": "proxied"})
 
@@ -129,6 +137,18 @@ async def test_a_connection_that_dies_between_login_and_listen_is_given_up(
     async with listening(there) as hearing:
         await carried(here, hearing)
     assert len(made) > 1
+
+
+@pytest.mark.parametrize("outage", ["channel_layer", "pubsub"], indirect=True)
+async def test_a_layer_that_is_given_up_leaves_nothing_open(outage: tuple[Proxy, Any, Any]) -> None:
+    proxy, _, there = outage
+    tasks = len(asyncio.all_tasks())
+    for _ in range(3):
+        async with aclosing(there._messages()) as messages:
+            assert await anext(messages) == ""
+    async with asyncio.timeout(10):
+        while proxy.open or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - what counts is in the proxy's thread
+            await asyncio.sleep(0.01)
 
 
 async def test_it_survives_flapping(outage: tuple[Proxy, Broker, Broker]) -> None:
@@ -200,6 +220,29 @@ def test_a_ringer_that_fails_says_what_was_lost(caplog: pytest.LogCaptureFixture
     ringer._say_farewell()
     assert told[0] == "b"
     assert told[-1] == 4
+
+
+def test_a_thread_that_cannot_be_started_is_not_the_publishers_concern(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django_sse.brokers.ringer import Ringer
+
+    told: list[Any] = []
+    ringer = Ringer(told.append)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ringer.ring(1)
+        ringer.send("a")
+    assert [record.getMessage() for record in caplog.records] == [
+        """The broker cannot be told, for its thread cannot be started: RuntimeError("can't start new thread")"""
+    ]
+    ringer.ring(2)
+    ringer._say_farewell()
+    assert told == ["a", 2]
 
 
 def test_a_forked_child_rings_with_a_thread_of_its_own() -> None:

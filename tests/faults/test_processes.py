@@ -22,6 +22,10 @@ BROKERS = {
         "POLL_INTERVAL": 60,
     },
     "postgres": {"BROKER": {"BACKEND": "django_sse.brokers.postgres.PostgresBroker"}, "POLL_INTERVAL": 60},
+    "channel_layer": {
+        "BROKER": {"BACKEND": "django_sse.brokers.channel_layer.ChannelLayerBroker"},
+        "POLL_INTERVAL": 60,
+    },
 }
 """Where a broker crosses processes, the poll comes too late to hide that it does not."""
 

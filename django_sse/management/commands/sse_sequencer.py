@@ -4,7 +4,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseFailure
+from django.db import connections
 
 from django_sse import log
 from django_sse.brokers import get_broker
@@ -50,7 +51,7 @@ class Command(BaseCommand):
                 for numbered in rounds():
                     events += numbered.events
                     get_broker().notify(numbered.head)
-        except DatabaseError as error:
+        except DatabaseFailure as error:
             self.stderr.write(f"The database does not answer, trying again: {error}")
             connections[settings.DATABASE].close()
             time.sleep(1)
