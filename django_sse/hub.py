@@ -88,6 +88,8 @@ class Hub:
         self._replay = Gate(REPLAY_THREADS)
         self.started = False
         """Whether the ring stands where the log does: nothing can be told before."""
+        self.restores = 0
+        """How often the log turned out to have been replaced by an older one."""
         self.warden: Subscriber | None = None
         """Who closes the streams whose right has ended, while there are any."""
         self._failing = False
@@ -220,6 +222,7 @@ class Hub:
             # The first look; or the log was trimmed past us, purged, or restored from an older backup: every stream
             # now finds its cursor out of the ring's reach, asks the log, and tells its client what is to be told.
             self.started = True
+            self.restores += reach.head < self.ring.head
             self._generation = reach.generation
             self.ring.clear(reach.head)
             self._wake(tuple(self._subscribers))

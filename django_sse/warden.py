@@ -67,6 +67,7 @@ class Warden:
     def __init__(self, hub: Hub, position: int) -> None:
         self._hub = hub
         self._cursor = self._complete_from = position
+        self._restores = hub.restores
         self._notices: deque[_Remembered] = deque(maxlen=REMEMBERED)
         self._streams: set[Watched] = set()
         self._rounds = Rounds()
@@ -162,11 +163,12 @@ class Warden:
         while True:
             if not hub.started:
                 await hub.catch_up()
+            if self._restores != hub.restores or self._cursor > hub.ring.head:
+                self._restores = hub.restores  # from a backup: nobody knows what was lost
+                return self._lost()
             if hub.reaches(self._cursor):
                 lines, cursor = hub.ring.after(self._cursor, self.channels)
                 at_end = cursor == hub.ring.head
-            elif self._cursor > hub.ring.head:  # restored from a backup: nobody knows what was lost
-                return self._lost()
             else:
                 try:
                     lines, cursor, _ = await hub.replay(self._cursor, self.channels, PAGE)

@@ -245,13 +245,15 @@ class TestNotices:
             await sync_to_async(many)()
             assert await farewell(events) == "closed"
 
-    async def test_where_one_may_be_lost_everybody_is_asked(self, settings: Any) -> None:
-        """The log was replaced by an older backup: what it had said is gone."""
+    @pytest.mark.parametrize("behind", [True, False])
+    async def test_where_one_may_be_lost_everybody_is_asked(self, behind: bool) -> None:
+        """The log was replaced by an older backup: what it had said is gone, also if nobody had looked so far."""
         _, client = await logged_in()
         async with listen(client, "/fixed/") as events, listen(AsyncClient(), "/fixed/") as others:
             await asend_event("anything", None, 1)
             await events.next()
             await others.next()
+            watching()._cursor = 0 if behind else 1
             await Session.objects.all().adelete()
             await Event.objects.all().adelete()
             await Head.objects.all().aupdate(position=0)
