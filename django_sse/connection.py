@@ -167,8 +167,8 @@ class Connection:
             await pieces.aclose()
 
     def _write(self, data: bytes) -> bool:
-        """Write ``data``, which the body has while it is waited for its next piece. False: there is no room."""
-        if self._rest or self.gone:
+        """Write ``data``, which the body has while it is waited for its next piece. False: not now, ask ``serve``."""
+        if self._rest or self._error or self.gone:
             return False
         try:
             self._rest = step(self._send, {"type": "http.response.body", "body": data, "more_body": True})

@@ -184,7 +184,8 @@ async def test_what_the_server_raises_reaches_the_server() -> None:
     serving = asyncio.create_task(Connection(server.receive, server.send).serve(body, 10))
     await settle()
     server.error = RuntimeError("a bug of the server")
-    body.write(b"1")
+    assert body.write(b"1")
+    assert not body.write(b"2"), "nothing follows what was lost"
     with pytest.raises(RuntimeError, match="a bug of the server"):
         await asyncio.wait_for(serving, 10)
 
