@@ -137,8 +137,14 @@ def judge(
     * groundless reset: a reset of a client whose id could have been served.
     """
     faults = list(_judge_numbers(publications))
+    trims = list(trims)
+    known = {publication.uuid: publication for publication in publications}
+    due: dict[frozenset[str], _Due] = {}  # the same for all connections of the same channels
     for connection in connections:
-        faults += _Judge(connection, publications, list(trims)).run()
+        channels = connection.channels
+        if channels not in due:
+            due[channels] = _Due(publications, channels)
+        faults += _Judge(connection, known, due[channels], trims).run()
     return faults
 
 
@@ -158,15 +164,22 @@ def _judge_numbers(publications: Sequence[Publication]) -> Iterator[Fault]:
             yield Fault("phantom", "log", f"{publication.uuid} was rolled back and has {publication.position}")
 
 
+class _Due:
+    """What was committed to some channels, and in which order it has positions."""
+
+    def __init__(self, publications: Sequence[Publication], channels: frozenset[str]):
+        self.events = [p for p in publications if p.outcome == "committed" and p.channel in channels]
+        self.line = sorted((p.position, p.uuid) for p in self.events if p.position is not None)
+
+
 class _Judge:
     """Walks one connection with the cursor that its client had."""
 
-    def __init__(self, connection: Connection, publications: Sequence[Publication], trims: list[tuple[int, int]]):
+    def __init__(self, connection: Connection, known: dict[str, Publication], due: _Due, trims: list[tuple[int, int]]):
         self.connection = connection
-        self.known = {publication.uuid: publication for publication in publications}
-        mine = [p for p in publications if p.outcome == "committed" and p.channel in connection.channels]
-        self.mine = mine
-        self.line = sorted((p.position, p.uuid) for p in mine if p.position is not None)
+        self.known = known
+        self.mine = due.events
+        self.line = due.line
         self.trims = trims
         self.cursor = connection.presented
         self.seen: set[str] = set()

@@ -79,12 +79,12 @@ def test_clients_that_come_and_go_leave_nothing_behind(database, start, book, br
             if rounds == 4:  # the ring is full, threads are made, the allocator has what it wants
                 first = usage()
         last = usage()
+        assert last["MB"] < first["MB"] * 1.2 + 5
+        assert last["threads"] <= first["threads"] + 5
+        assert last["descriptors"] <= first["descriptors"] + 20
         publishing.stop()
         book.add(publishing)
         crowd.reach(book.say_goodbye(running, [CHANNEL], database))
         verdict = book.verdict(database, crowd)
-    assert last["MB"] < first["MB"] * 1.2 + 5
-    assert last["threads"] <= first["threads"] + 5
-    assert last["descriptors"] <= first["descriptors"] + 20
     held = {f"{name} {when}": found[name] for name in first for when, found in (("early", first), ("late", last))}
     figures(seconds=SECONDS, visits=visits, **held, **verdict)
