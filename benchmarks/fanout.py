@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.targets import Target
     from benchmarks.workloads import Row
 
-LIMIT: Final = {"idle": 400}
+LIMIT: Final = {"idle": 400, "Channels WebSocket, uvicorn, Redis": 400}
 """Seconds that a job may take in one round, by its name; 150 for others."""
 
 
