@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
 __all__ = [
     "Reach",
     "after",
@@ -47,6 +49,8 @@ class Reach(NamedTuple):
 
 _EVENTS: Final = Event._meta.db_table
 _UNNUMBERED: Final = f"SELECT 1 FROM {_EVENTS} WHERE position IS NULL LIMIT 1"
+_INSERT: Final = f"INSERT INTO {_EVENTS} (channel, type, data) VALUES (%s, %s, %s) RETURNING id, created_at"
+_DATA: Final = Event._meta.get_field("data")
 _REACH: Final = ("floor", "position", "generation")
 
 
@@ -55,12 +59,24 @@ def append(events: Sequence[Event]) -> list[Event]:
 
     An event whose key the channel already has is not inserted again: the first one comes back in its place.
     """
-    rows = Event.objects.using(settings.DATABASE)
+    rows, connection = Event.objects.using(settings.DATABASE), connections[settings.DATABASE]
+    if len(events) == 1 and events[0].key is None and connection.vendor == "postgresql":
+        return [_insert(events[0], connection)]
     with transaction.atomic(using=settings.DATABASE, savepoint=False):
         # Apart, since an INSERT that ignores conflicts returns no primary keys; by runs, to keep their order.
         for keyed, run in groupby(events, lambda event: event.key is not None):
             rows.bulk_create(list(run), ignore_conflicts=keyed)
     return [event if event.key is None else _first(event) for event in events]
+
+
+def _insert(event: Event, connection: BaseDatabaseWrapper) -> Event:
+    """What ``bulk_create([event])`` does. The ORM takes twice as long for it, and every publisher waits for that."""
+    data = _DATA.get_db_prep_save(event.data, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, [event.channel, event.type, data])
+        event.pk, event.created_at = cursor.fetchone()
+    event._state.adding, event._state.db = False, connection.alias
+    return event
 
 
 def _first(event: Event) -> Event:

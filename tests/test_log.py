@@ -56,6 +56,26 @@ def test_the_cursor_before_the_last_events() -> None:
     assert log.cursor_before_last({"c"}, 2) is None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_appended_is_what_is_in_the_log(count: int) -> None:
+    """One event takes a shorter way into PostgreSQL than many."""
+    for event in log.append([Event(channel="a", type="x", data="\0 \x10 \U0001f600") for _ in range(count)]):
+        stored = Event.objects.get(pk=event.pk)
+        names = [field.attname for field in Event._meta.concrete_fields if field.attname != "created_at"]
+        assert [getattr(event, name) for name in names] == [getattr(stored, name) for name in names]
+        assert event._state.adding is False and event._state.db == stored._state.db
+        event.refresh_from_db()
+        assert event.created_at == stored.created_at
+        event.delete()
+    assert not Event.objects.exists()
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'")
+def test_one_event_comes_back_with_the_time_at_which_it_was_created() -> None:
+    (event,) = log.append([Event(channel="a", data="1")])
+    assert event.__dict__["created_at"] == Event.objects.get().created_at
+
+
 def test_rows_without_a_position_are_not_there_yet() -> None:
     publish(1)
     Event.objects.create(channel="a", data="waiting")
