@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import QuerySet
 
 __all__ = [
     "Reach",
+    "Row",
     "after",
     "aget_head",
     "append",
@@ -32,6 +34,7 @@ __all__ = [
     "purge",
     "reach",
     "rebase",
+    "rows_after",
     "token_channels",
     "trim",
     "try_lock",
@@ -45,6 +48,15 @@ class Reach(NamedTuple):
     floor: int
     head: int
     generation: int = 0
+
+
+class Row(NamedTuple):
+    """What the wire needs of an event that has its position."""
+
+    position: int
+    channel: str
+    type: str
+    data: str
 
 
 _EVENTS: Final = Event._meta.db_table
@@ -124,12 +136,21 @@ def after(cursor: int, channels: Iterable[str] | None, limit: int, upto: int | N
 
     ``channels``: those alone; ``None``: all.
     """
+    return list(_following(cursor, channels, limit, upto))
+
+
+def rows_after(cursor: int, channels: Iterable[str] | None, limit: int, upto: int) -> list[Row]:
+    """Return the same as rows, which cost half as much as instances of a model."""
+    return list(map(Row._make, _following(cursor, channels, limit, upto).values_list(*Row._fields)))
+
+
+def _following(cursor: int, channels: Iterable[str] | None, limit: int, upto: int | None) -> QuerySet[Event]:
     rows = Event.objects.using(settings.DATABASE).filter(position__gt=cursor)
     if upto is not None:
         rows = rows.filter(position__lte=upto)
     if channels is not None:
         rows = rows.filter(channel__in=sorted(channels))
-    return list(rows.order_by("position")[:limit])
+    return rows.order_by("position")[:limit]
 
 
 def cursor_before_last(channels: Iterable[str], count: int) -> int | None:

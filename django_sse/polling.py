@@ -44,7 +44,7 @@ class Due(NamedTuple):
     """
 
     start: Start
-    events: list[Event]
+    events: list[log.Row]
     cursor: int
     more: bool
 
@@ -91,17 +91,17 @@ def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> Due:
         sequence()  # where nothing but WSGI runs there is no hub to do it
         reach, _, events = _read(names, min(known))
     begin = start(cursor, reach, before_last)
-    events = [event for event in events if begin.reason is None and (event.position or 0) > begin.position]
+    events = [event for event in events if begin.reason is None and event.position > begin.position]
     more = len(events) > PAGE
-    end = (events[PAGE - 1].position or 0) if more else reach.head
+    end = events[PAGE - 1].position if more else reach.head
     return Due(begin, events[:PAGE], end, more)
 
 
-def _read(channels: list[str], cursor: int) -> tuple[log.Reach, bool, list[Event]]:
+def _read(channels: list[str], cursor: int) -> tuple[log.Reach, bool, list[log.Row]]:
     """Return the reach of the log, whether committed rows wait for their positions, and a page and one event more."""
     table, head = Event._meta.db_table, Head._meta.db_table
     marks = ", ".join(["%s"] * len(channels))
-    columns = ("position", "channel", "type", "data")
+    columns = log.Row._fields
     with connections[settings.DATABASE].cursor() as database:
         database.execute(
             f"SELECT head.floor, head.position, EXISTS (SELECT 1 FROM {table} WHERE position IS NULL), "
@@ -118,7 +118,7 @@ def _read(channels: list[str], cursor: int) -> tuple[log.Reach, bool, list[Event
         return log.Reach(0, 0), log.unnumbered(), []
     field: Any = Event._meta.get_field("data")
     events = [
-        Event(position=row[3], channel=row[4], type=row[5], data=field.from_db_value(row[6], None, database))
+        log.Row(row[3], row[4], row[5], field.from_db_value(row[6], None, database))
         for row in rows
         if row[3] is not None
     ]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from django_sse import log, wire
 from django_sse.control import CONTROL
 from django_sse.exceptions import InvalidField
 from django_sse.ring import Frame, join
 from django_sse.sequencer import sequence
-
-if TYPE_CHECKING:
-    from django_sse.models import Event
 
 __all__ = ["PAGE", "Page", "frame", "look", "page"]
 
@@ -30,16 +27,16 @@ class Page(NamedTuple):
     events: int
 
 
-def frame(event: Event) -> Frame:
+def frame(row: log.Row) -> Frame:
     """Encode one row. A row that cannot be an event becomes a reset that says so: it must not silence the rest."""
-    position = event.position or 0
-    if event.channel == CONTROL:  # for the wardens, a line each; no client has this channel
-        return Frame(position, CONTROL, b"%d %s\n" % (position, b" ".join(event.data.encode().splitlines())))
+    position, channel, type, data = row
+    if channel == CONTROL:  # for the wardens, a line each; no client has this channel
+        return Frame(position, CONTROL, b"%d %s\n" % (position, b" ".join(data.encode().splitlines())))
     try:
-        return Frame(position, event.channel, event.encode())
+        return Frame(position, channel, wire.encode(data, event=type, id=str(position)))
     except InvalidField:
         logger.error("Event %d of the log cannot be sent: its type holds CR, LF or NUL", position)
-        return Frame(position, event.channel, wire.reset(position, "unreadable"))
+        return Frame(position, channel, wire.reset(position, "unreadable"))
 
 
 def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
@@ -52,7 +49,7 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     reach = log.reach()
     if cursor is None or not reach.floor <= cursor < reach.head:
         return reach, []
-    rows = log.after(cursor, None, PAGE, reach.head)
+    rows = log.rows_after(cursor, None, PAGE, reach.head)
     if not rows or rows[0].position != cursor + 1:
         # Purged, which leaves holes that are meant; or trimmed since the first look, which the floor now says.
         now = log.reach()
@@ -66,7 +63,7 @@ def page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
 
     Raises ``LookupError`` when the log no longer reaches back to ``cursor``.
     """
-    rows = log.after(cursor, channels, limit, upto)
+    rows = log.rows_after(cursor, channels, limit, upto)
     if log.reach().floor > cursor:  # read after the rows, and moved before one is deleted: none can be missed unseen
         raise LookupError(f"The log no longer reaches back to position {cursor}.")
     frames = [frame(row) for row in rows]

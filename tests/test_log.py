@@ -63,7 +63,8 @@ def test_what_is_appended_is_what_is_in_the_log(count: int) -> None:
         stored = Event.objects.get(pk=event.pk)
         names = [field.attname for field in Event._meta.concrete_fields if field.attname != "created_at"]
         assert [getattr(event, name) for name in names] == [getattr(stored, name) for name in names]
-        assert event._state.adding is False and event._state.db == stored._state.db
+        assert event._state.adding is False
+        assert event._state.db == stored._state.db
         event.refresh_from_db()
         assert event.created_at == stored.created_at
         event.delete()

@@ -246,13 +246,13 @@ class TestLossIsSaid:
 
     async def test_trimmed_between_two_looks_of_one_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         await publish(*range(5))
-        real = log.after
+        real = log.rows_after
 
         def trimming(*args: Any) -> Any:
             log.trim(keep=1)
             return real(*args)
 
-        monkeypatch.setattr(log, "after", trimming)
+        monkeypatch.setattr(log, "rows_after", trimming)
         reach, frames = await sync_to_async(reader.look)(1, False)
         assert reach.floor > 1
         assert frames == []

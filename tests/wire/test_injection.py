@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from django_sse import send_event, wire
 from django_sse.exceptions import InvalidField
+from django_sse.log import Row
 from django_sse.models import Event
 from django_sse.reader import frame
 from django_sse.responses import encode_item
@@ -109,5 +110,5 @@ def test_an_item_of_a_response_is_one_event(parsers: Parsers, item: Any) -> None
 def test_a_row_that_went_past_the_door_forges_nothing(parsers: Parsers, event_type: str) -> None:
     """Somebody wrote to the table by other means: the row becomes a reset that says so."""
     assume(set(event_type) & set("\r\n\0"))
-    body = frame(Event(position=2, channel="c", type=event_type, data="x")).data
+    body = frame(Row(position=2, channel="c", type=event_type, data="x")).data
     check_between(parsers, body, SeenEvent("sse.reset", '{"reason":"unreadable","id":2}', "2"))
