@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django_sse import log, wire
 from django_sse.control import CONTROL
+from django_sse.descriptors import needs_descriptors
 from django_sse.exceptions import InvalidField
 from django_sse.ring import Frame, join
 from django_sse.sequencer import sequence
@@ -42,6 +43,7 @@ def frame(event: Event) -> Frame:
         return Frame(position, event.channel, wire.reset(position, "unreadable"))
 
 
+@needs_descriptors()
 def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     """Return the reach of the log, and the frames of a page of what follows ``cursor``.
 
@@ -61,6 +63,7 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     return reach, [frame(row) for row in rows]
 
 
+@needs_descriptors()
 def page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
     """Return at most ``limit`` events of ``channels`` after ``cursor`` and up to ``upto``.
 
