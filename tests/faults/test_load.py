@@ -30,7 +30,7 @@ def transactions(database) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("streams", "behind"), [(1000, 100), (300, 3000)], ids=["in the ring", "in the log"])
+@pytest.mark.parametrize(("streams", "behind"), [(2000, 100), (200, 10_000)], ids=["in the ring", "in the log"])
 def test_a_reconnect_storm(database, start, book, browsers, figures, tmp_path, streams, behind):
     """All are cut together, miss so many events, and come back together; meanwhile publishing goes on."""
     publishing_env = {**database.env, "LIVE_SSE": json.dumps({})}
