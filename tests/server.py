@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ROOT", "Server", "environment", "free_port", "serve", "wait_for"]
 
 ROOT: Final = Path(__file__).parent.parent
-DEADLINE: Final = 30.0
+DEADLINE: Final = 60.0
 """Seconds until a condition that must come true is given up. Nothing is slower than this even on a busy machine."""
 PAUSE: Final = 0.02
 
