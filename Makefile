@@ -6,7 +6,7 @@ PORT ?= 8000
 # A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
 DJANGO ?=
 
-.PHONY: demo demo-cluster test bench check guarantees clean
+.PHONY: demo demo-cluster test faults bench check guarantees clean
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
@@ -16,6 +16,10 @@ demo-cluster: $(VENV)/.cluster
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+
+# All of tests/faults, the long ones too, several at a time.
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults.suite $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.fanout

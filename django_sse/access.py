@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from django_sse.channels import PUBLIC, is_token_channel, user_channel
 from django_sse.conf import settings
+from django_sse.descriptors import needs_descriptors
 from django_sse.exceptions import InvalidChannel
 from django_sse.grant import get_user
 from django_sse.unspoken import Unspoken
@@ -162,9 +163,10 @@ async def is_allowed(request: HttpRequest, channels: Iterable[str]) -> bool:
     ask = authorizer if is_async else sync_to_async(authorizer)
     for channel in channels:
         try:
-            answer = await cast("Any", ask(request, channel))
-            if isawaitable(answer):
-                answer = await answer
+            with needs_descriptors():
+                answer = await cast("Any", ask(request, channel))
+                if isawaitable(answer):
+                    answer = await answer
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:

@@ -12,6 +12,7 @@ from django.http import HttpResponse, JsonResponse
 
 from django_sse import log, wire
 from django_sse.conf import settings
+from django_sse.descriptors import needs_descriptors
 from django_sse.models import Event, Head
 from django_sse.parser import Parser
 from django_sse.reader import PAGE, frame
@@ -77,6 +78,7 @@ class Due(NamedTuple):
         return self.json(snapshot) if wants_json(request) else stream(self.stream(snapshot, audible=audible))
 
 
+@needs_descriptors()
 def due(channels: Iterable[str], cursor: Cursor, *, last: int = 0) -> Due:
     """Return what a client at ``cursor`` is owed now: ``None``, which stands for none presented, is owed nothing yet.
 

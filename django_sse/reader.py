@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from django_sse import log, wire
 from django_sse.control import CONTROL
+from django_sse.descriptors import needs_descriptors
 from django_sse.exceptions import InvalidField
 from django_sse.ring import Frame, join
 from django_sse.sequencer import sequence
@@ -39,6 +40,7 @@ def frame(row: log.Row) -> Frame:
         return Frame(position, channel, wire.reset(position, "unreadable"))
 
 
+@needs_descriptors()
 def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     """Return the reach of the log, and the frames of a page of what follows ``cursor``.
 
@@ -58,6 +60,7 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     return reach, [frame(row) for row in rows]
 
 
+@needs_descriptors()
 def page(cursor: int, channels: frozenset[str], upto: int, limit: int) -> Page:
     """Return at most ``limit`` events of ``channels`` after ``cursor`` and up to ``upto``.
 

@@ -22,6 +22,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from django_sse.descriptors import needs_descriptors
 from django_sse.grant import user_fingerprint
 from django_sse.unspoken import Unspoken
 
@@ -100,6 +101,7 @@ def _backend(data: dict[str, Any]) -> Any:
     return load_backend(path) if path in django_settings.AUTHENTICATION_BACKENDS else None
 
 
+@needs_descriptors()
 def of_session(data: dict[str, Any], user: Any) -> Any:
     """Return what ``django.contrib.auth.get_user`` would, without renewing the session; or why it would return none."""
     backend = _backend(data)

@@ -29,6 +29,7 @@ from django_sse.admission import PLAIN, admit, forbidden
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
+from django_sse.descriptors import needs_descriptors
 from django_sse.detach import KEY
 from django_sse.exceptions import InvalidChannel
 from django_sse.grant import client_name, get_user
@@ -100,7 +101,8 @@ async def _open(
     last = last if resumed is None else 0
     stays = hasattr(request, "scope") and request.method != "HEAD" and not wants_json(request)
     try:
-        admitted = await admit(request, decide, stays=stays, ticket=ticket)
+        with needs_descriptors():
+            admitted = await admit(request, decide, stays=stays, ticket=ticket)
     except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
         return _come_back(request, error)
     if isinstance(admitted, HttpResponse):

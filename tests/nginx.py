@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from demo_project.nginx import DEPLOY, configure, find
-from tests.server import Server, wait_for
+from tests.server import Server, free_port, wait_for
 from tests.services import missing
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import Popen
 
-__all__ = ["DEPLOY", "binary", "configure", "free_port", "nginx"]
+__all__ = ["DEPLOY", "binary", "configure", "nginx"]
 
 ATTEMPTS: Final = 5
 """Ports that are tried: between the choice and nginx's start somebody else may take one."""
@@ -27,17 +25,6 @@ ATTEMPTS: Final = 5
 def binary() -> str:
     """Return nginx's path; skip the test where there is none."""
     return find() or missing("This test needs nginx (Debian package nginx-light).")
-
-
-def free_port() -> int:
-    """Return a port that nobody has at this moment.
-
-    Below those of outgoing connections: one that a test gives up for a while must still be free then.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def _start(directory: Path, *upstreams: int, static: Path | None, **replaced: str) -> tuple[Popen[bytes], Server]:

@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.server import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
@@ -24,7 +26,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._generation = 0
-        self.port = 0
+        self._delay = 0.0
+        self.port = free_port()
         self.accepted = 0
 
     @property
@@ -44,6 +47,10 @@ class Proxy:
         """Half-open: keep and accept connections, and carry nothing in either direction."""
         self._do(self._set(False))
 
+    def slow(self, seconds: float = 1.0) -> None:
+        """Carry every byte so much later, in either direction; what comes meanwhile goes with it."""
+        self._do(self._slow(seconds))
+
     def strand(self) -> None:
         """Half-open, as when a load balancer loses its table: keep the connections that are there, swallow what they
         say, and work for new ones."""
@@ -55,9 +62,9 @@ class Proxy:
 
     async def _accept(self) -> None:
         self._flowing.set()
+        self._delay = 0.0
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
         if self._server:
@@ -72,6 +79,9 @@ class Proxy:
 
     async def _set(self, flowing: bool) -> None:
         (self._flowing.set if flowing else self._flowing.clear)()
+
+    async def _slow(self, seconds: float) -> None:
+        self._delay = seconds
 
     async def _strand(self) -> None:
         self._generation += 1
@@ -102,6 +112,7 @@ class Proxy:
         generation = self._generation
         while data := await reader.read(CHUNK):
             await self._flowing.wait()
+            await asyncio.sleep(self._delay)
             if generation != self._generation:
                 continue
             writer.write(data)

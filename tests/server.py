@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from socket import socket
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIServer, make_server
@@ -21,10 +22,10 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["ROOT", "Server", "environment", "serve", "wait_for"]
+__all__ = ["ROOT", "Server", "environment", "free_port", "serve", "wait_for"]
 
 ROOT: Final = Path(__file__).parent.parent
-DEADLINE: Final = 30.0
+DEADLINE: Final = 60.0
 """Seconds until a condition that must come true is given up. Nothing is slower than this even on a busy machine."""
 PAUSE: Final = 0.02
 
@@ -57,6 +58,18 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLI
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(PAUSE)
+
+
+def free_port() -> int:
+    """Return a port that nobody has at this moment.
+
+    Below those of outgoing connections: one that a test gives up for a while must still be free then, and whoever
+    connects to it meanwhile must not be given this very port to call from, and so reach itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def environment(settings: str, extra: Mapping[str, str]) -> dict[str, str]:
@@ -137,9 +150,7 @@ def serve(
     Fails where the server does not start, or wrote a traceback that was not announced by ``tracebacks``.
     """
     if server == "granian" and not port:  # its worker binds, and takes 0 for a port like any other
-        with socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        port = free_port()
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *(str(port) if part == "0" else part for part in _COMMANDS[server])],

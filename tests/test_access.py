@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import OperationalError
 from django.test import RequestFactory
 
 from django_sse.access import authorize, is_allowed
@@ -121,3 +123,11 @@ class TestConfigured:
         assert not await is_allowed(request(), ["secret"])
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
         assert "secret" not in caplog.records[0].getMessage()
+
+    async def test_without_descriptors_it_has_said_nothing(self, settings: Any) -> None:
+        def exhausted(request: HttpRequest, channel: str) -> bool:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        settings.DJANGO_SSE = {"AUTHORIZE": exhausted}
+        with pytest.raises(OperationalError):
+            await is_allowed(request(), ["a"])

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "django_sse"
 LEVELS = [
-    {"exceptions", "conf", "clock", "stepper", "surrogates", "unspoken"},
+    {"exceptions", "conf", "clock", "stepper", "surrogates", "unspoken", "descriptors"},
     {
         *{"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
         *{"control", "address", "origins", "allowance"},

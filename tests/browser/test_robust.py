@@ -11,9 +11,9 @@ import pytest
 
 from tests.browser.conftest import HERE, Tab
 from tests.browser.middleware import POLICY
-from tests.nginx import free_port, nginx
+from tests.nginx import nginx
 from tests.proxy import proxy_to
-from tests.server import ROOT, serve
+from tests.server import ROOT, free_port, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,7 @@ from playwright.sync_api import expect
 
 from demo_project import nginx
 from tests.chromium import chromium
-from tests.nginx import free_port
-from tests.server import ROOT, wait_for
+from tests.server import ROOT, free_port, wait_for
 from tests.services import missing
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import pytest
 from tests.live.client import connect
 from tests.live.conftest import QUICK_POLL
 from tests.live.database import SETTINGS
-from tests.nginx import DEPLOY, free_port, nginx
-from tests.server import ROOT, Server, environment, wait_for
+from tests.nginx import DEPLOY, nginx
+from tests.server import ROOT, Server, environment, free_port, wait_for
 from tests.services import missing
 from tests.test_docs import quoted, rows
 

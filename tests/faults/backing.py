@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import closing, contextmanager
@@ -16,13 +15,13 @@ import psycopg
 import redis
 
 from tests.live.database import Database
-from tests.server import DEADLINE, wait_for
+from tests.server import DEADLINE, free_port, wait_for
 from tests.services import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OwnDatabase", "Pgbouncer", "PostgreSQL", "RedisServer", "free_port", "own_postgresql", "own_redis"]
+__all__ = ["OwnDatabase", "Pgbouncer", "PostgreSQL", "RedisServer", "own_postgresql", "own_redis"]
 
 HOST: Final = "127.0.0.1"
 AS_ROOT: Final = os.geteuid() == 0
@@ -35,12 +34,6 @@ CONFIGURATION: Final = {
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
 
 
 class _Process:

@@ -70,7 +70,6 @@ PROMISES: Final = (
             "faults/test_broker.py::test_many_publishers_at_once",
             "faults/test_broker.py::test_listening_through_a_pool_in_transaction_mode",
         ),
-        "The long outages are tried with Redis and NOTIFY, not with a channel layer.",
     ),
     Promise(
         "A database that is down, restarted, locked, full or read-only costs delay. Open streams stay and beat, "
@@ -165,7 +164,7 @@ PROMISES: Final = (
             "faults/test_configuration.py::test_it_works",
             "faults/test_configuration.py::test_a_user_with_a_uuid_reads_the_channel_of_that_user",
         ),
-        "On PostgreSQL.",
+        "On PostgreSQL, MariaDB and SQLite. Pools and isolation levels only where the database has them.",
     ),
     Promise(
         "Nobody reads a channel that the authoriser did not say `True` to.",

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -85,13 +86,24 @@ def publisher(
     shapes: str = "each",
     size: int = 0,
     stubborn: bool = False,
+    threads: int = 1,
     settings: str = SETTINGS,
 ) -> Iterator[Publisher]:
-    """Publish ``count`` events to random ``channels``, ``rate`` times a second (0: as fast as it goes).
+    """Publish ``count`` events to random ``channels``, ``rate`` times a second (0: as fast as it goes); so does each
+    of ``threads``.
 
     ``shapes``: ``each`` or ``mixed``; ``size``: bytes of ballast; ``stubborn``: goes on when publishing raises.
     """
-    arguments = [str(file), ",".join(channels), str(count), str(rate), shapes, str(size), str(int(stubborn))]
+    arguments = [
+        str(file),
+        ",".join(channels),
+        str(count),
+        str(rate),
+        shapes,
+        str(size),
+        str(int(stubborn)),
+        str(threads),
+    ]
     file.touch()
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.publisher", *arguments], cwd=ROOT, env=environment(settings, env)
@@ -110,7 +122,7 @@ def _main() -> None:
 
     from django_sse import send_event, send_events
 
-    name, channels, limit, rate, shapes, size, stubborn = sys.argv[1:]
+    name, channels, limit, rate, shapes, size, stubborn, threads = sys.argv[1:]
     names, ballast = channels.split(","), " " + "x" * int(size) if int(size) else ""
     output = os.open(name, os.O_WRONLY | os.O_APPEND)
     stopped: list[int] = []
@@ -149,30 +161,35 @@ def _main() -> None:
             return 1
         return len(events)
 
-    done = 0
-    while done < int(limit) and not stopped:
-        shape = random.choices([*SHAPES], [*SHAPES.values()])[0] if shapes == "mixed" else "each"
-        number = 1 if shape == "each" else random.randint(1, 5)
-        events = [(random.choice(names), uuid4().hex[:16]) for _ in range(number)]
-        note("begin", events)
-        try:
-            kept = act(shape, events)
-        except Error as error:
-            note("error", events)
-            if not int(stubborn):
-                raise
-            print(repr(error), file=sys.stderr)  # noqa: T201 - into the test's output
-            connection.close()
-            time.sleep(0.2)
-        else:
-            if kept:
-                note("commit", events[:kept])
-            if kept < len(events):
-                note("rollback", events[kept:])
-        done += number
-        if float(rate):
-            # Not time.sleep: libfaketime makes nonsense of the absolute time that it sleeps to.
-            select.select([], [], [], max(0.0, begun + done / float(rate) - time.monotonic()))
+    def work(_: int) -> None:
+        done = 0
+        while done < int(limit) and not stopped:
+            shape = random.choices([*SHAPES], [*SHAPES.values()])[0] if shapes == "mixed" else "each"
+            number = 1 if shape == "each" else random.randint(1, 5)
+            events = [(random.choice(names), uuid4().hex[:16]) for _ in range(number)]
+            note("begin", events)
+            try:
+                kept = act(shape, events)
+            except Error as error:
+                note("error", events)
+                if not int(stubborn):
+                    raise
+                print(repr(error), file=sys.stderr)  # noqa: T201 - into the test's output
+                connection.close()
+                time.sleep(0.2)
+            else:
+                if kept:
+                    note("commit", events[:kept])
+                if kept < len(events):
+                    note("rollback", events[kept:])
+            done += number
+            if float(rate):
+                # Not time.sleep: libfaketime makes nonsense of the absolute time that it sleeps to.
+                select.select([], [], [], max(0.0, begun + done / float(rate) - time.monotonic()))
+        connection.close()
+
+    with ThreadPoolExecutor(int(threads)) as pool:
+        list(pool.map(work, range(int(threads))))
     os.close(output)
 
 

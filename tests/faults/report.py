@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.faults import suite
 from tests.faults.ledger import FAULTS, as_text
 from tests.faults.promises import PROMISES
 from tests.server import ROOT
@@ -105,7 +106,7 @@ def write(results: dict[str, Result]) -> Iterator[str]:
     yield FIGURES_INTRODUCTION
     for name in sorted(results):
         file, _, function = name.rpartition("::")
-        for case, (outcome, figures) in results[name].cases.items() if file.startswith("faults/") else ():
+        for case, (outcome, figures) in sorted(results[name].cases.items()) if file.startswith("faults/") else ():
             text = as_text({key: value for key, value in figures.items() if not (_is_fault(key) and value == 0)})
             failed = "**FAILED** " if outcome == "failed" else ""
             yield f"* `{function}`{f' ({case})' if case else ''}: {failed}{text or outcome}"
@@ -176,8 +177,9 @@ def main() -> int:
             "FAULTS_RESULTS": file.name,
             "FAULTS_DELIVERIES": str(options.deliveries),
         }
-        command = [sys.executable, "-m", "pytest", "-v", "-p", "tests.faults.results", "tests/faults", *others]
-        subprocess.run(command, cwd=ROOT, env=environment, check=False)
+        plugin = ("-v", "-p", "tests.faults.results")
+        suite.run(*plugin, env=environment)
+        subprocess.run([sys.executable, "-m", "pytest", *plugin, *others], cwd=ROOT, env=environment, check=False)
     results = read(options.results)
     unknown = {test for promise in PROMISES for test in promise.tests} - results.keys()
     if unknown:

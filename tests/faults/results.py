@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # who has started the workers hears of it too
     if report.when == "call" or report.outcome != "passed":
         line = {
-            "test": report.nodeid,
+            "test": re.sub(r"@\w+$", "", report.nodeid),  # without the group that it ran in
             "outcome": report.outcome,
             "seconds": round(report.duration, 1),
             "figures": dict(report.user_properties),

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 CHANNELS = ["public.a", "public.b"]
 REDIS = {"BACKEND": "django_sse.brokers.redis.RedisBroker", "OPTIONS": {"ALIAS": "redis"}}
 POSTGRES = {"BACKEND": "django_sse.brokers.postgres.PostgresBroker", "OPTIONS": {"ALIAS": "direct"}}
+BROKERS = {
+    "redis": REDIS,
+    "postgres": POSTGRES,
+    "channel layer": {"BACKEND": "django_sse.brokers.channel_layer.ChannelLayerBroker"},
+}
 SETTINGS = "tests.faults.settings"
 SLOW_POLL = 60
 """Seconds; where a test must not mistake the poll for the doorbell."""
@@ -75,7 +80,9 @@ class Site:
         self.proxy = proxy
         self.database, start, browsers, self.book, place = given
         sse = {"BROKER": broker, "POLL_INTERVAL": SLOW_POLL}
-        self.server = stack.enter_context(start("uvicorn", self.database, env=env, **sse))
+        # A task of channels_redis's own that loses its connection is nobody's, and says so with a traceback.
+        tracebacks = name == "channel layer"
+        self.server = stack.enter_context(start("uvicorn", self.database, env=env, tracebacks=tracebacks, **sse))
         self.crowd = browsers([self.server.port], 10, CHANNELS)
         self.browsers = browsers
         env = {**self.database.env, "LIVE_SSE": json.dumps(sse), **env}
@@ -104,18 +111,19 @@ class Site:
 
 @pytest.fixture
 def sites(postgresql, redis_server, start, browsers, tmp_path):
-    """A site on Redis and one on NOTIFY, each behind a proxy of its own."""
+    """A site on each broker, behind a proxy of its own: they have their outages at the same time."""
     from tests.faults.ledger import Ledger
 
     with ExitStack() as stack:
         made = []
-        for name in ("redis", "postgres"):
-            port = redis_server.port if name == "redis" else postgresql.port
-            proxy = stack.enter_context(proxy_to("127.0.0.1", port))
-            if name == "redis":
-                env, broker = {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}, REDIS
+        for name, broker in BROKERS.items():
+            proxy = stack.enter_context(
+                proxy_to("127.0.0.1", postgresql.port if name == "postgres" else redis_server.port)
+            )
+            if name == "postgres":
+                env = {"FAULTS_DIRECT_PORT": str(proxy.port)}
             else:
-                env, broker = {"FAULTS_DIRECT_PORT": str(proxy.port)}, POSTGRES
+                env = {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
             given = (postgresql.make_database(), start, browsers, Ledger(), tmp_path)
             env |= {"DJANGO_SETTINGS_MODULE": SETTINGS}
             made.append(Site(name, stack, proxy, env, broker, given))
@@ -143,7 +151,7 @@ def conclude(sites: list[Site], before: dict[str, int], during: dict[str, int], 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("fault", "seconds"), [("refuse", 1), ("go_silent", 3), ("go_silent", 130)])
+@pytest.mark.parametrize(("fault", "seconds"), [("refuse", 1), ("slow", 20), ("go_silent", 3), ("go_silent", 130)])
 def test_an_outage(sites, figures, fault, seconds):
     """Publishers do not notice; ten seconds after the return at the latest events come by the doorbell again."""
     for site in sites:
@@ -188,9 +196,10 @@ def test_sixty_flaps(sites, figures):
 
 
 @pytest.mark.long
+@pytest.mark.xdist_group("loud")
 def test_many_publishers_at_once(database, start, book, browsers, figures, tmp_path):
     """Transactions that NOTIFY commit one after the other. Ours do not: the ringer tells what many did."""
-    processes, seconds = 8, 5.0
+    processes, threads, seconds = 8, 25, 5.0
     rates = {}
     with ExitStack() as stack:
         sse = {"BROKER": {**POSTGRES, "OPTIONS": {}}}
@@ -199,14 +208,16 @@ def test_many_publishers_at_once(database, start, book, browsers, figures, tmp_p
         for name, broker in (("without NOTIFY", {}), ("with NOTIFY", sse)):
             env = {**database.env, "LIVE_SSE": json.dumps(broker), "PGAPPNAME": "publishing"}
             made = [
-                stack.enter_context(publisher(env, tmp_path / f"{name}-{number}", CHANNELS))
+                stack.enter_context(publisher(env, tmp_path / f"{name}-{number}", CHANNELS, threads=threads))
                 for number in range(processes)
             ]
             for one in made:
-                one.has_published(20)
+                one.has_published(threads)
             begun = time.monotonic_ns()
             time.sleep(seconds)
             ended = time.monotonic_ns()
+            for one in made:  # all at once: those that go on would hold up those that are to end
+                one.process.terminate()
             for one in made:
                 one.stop()
             book.add(*made)
@@ -218,7 +229,10 @@ def test_many_publishers_at_once(database, start, book, browsers, figures, tmp_p
         assert usage < 0.01
         verdict = book.verdict(database, crowd)
     figures(
-        processes=processes, **{f"publications/s {name}": rate for name, rate in rates.items()}, queue=usage, **verdict
+        publishers=processes * threads,
+        **{f"publications/s {name}": rate for name, rate in rates.items()},
+        queue=usage,
+        **verdict,
     )
 
 

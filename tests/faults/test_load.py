@@ -13,9 +13,14 @@ from tests.faults.publisher import publisher
 from tests.live.client import connect
 from tests.server import wait_for
 
+pytestmark = pytest.mark.xdist_group("loud")
 CHANNEL = "public.fixed"
 PATH = "/fixed/"
 """A view whose channels the developer has fixed: no authoriser asks the database, so what is counted is ours."""
+
+
+PATIENCE = 240
+"""Seconds. What a machine with nothing else to do needs is printed; one that others use too may take its time."""
 
 
 def transactions(database) -> int:
@@ -30,12 +35,18 @@ def transactions(database) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("streams", "behind"), [(1000, 100), (300, 3000)], ids=["in the ring", "in the log"])
+@pytest.mark.parametrize(("streams", "behind"), [(2000, 100), (200, 10_000)], ids=["in the ring", "in the log"])
 def test_a_reconnect_storm(database, start, book, browsers, figures, tmp_path, streams, behind):
-    """All are cut together, miss so many events, and come back together; meanwhile publishing goes on."""
+    """All are cut together, miss so many events, and come back together; meanwhile publishing goes on.
+
+    Two million deliveries are what two cores, browsers included, do in half a minute: hence 200 that are 10,000 behind.
+    """
     publishing_env = {**database.env, "LIVE_SSE": json.dumps({})}
     with start("uvicorn", database, POLL_INTERVAL=5) as server:
-        crowd = browsers([server.port], streams, [CHANNEL], path=PATH)
+        crowd = browsers([], 0, [CHANNEL], path=PATH)
+        crowd.ports.append(server.port)
+        crowd.add(streams, [CHANNEL])
+        crowd.all_live(PATIENCE)
         ports, crowd.ports[:] = crowd.ports[:], [1]
         crowd.drop()
         wait_for(lambda: not any(one.live for one in crowd.browsers), "all are cut")
@@ -44,11 +55,11 @@ def test_a_reconnect_storm(database, start, book, browsers, figures, tmp_path, s
         before = transactions(database)
         crowd.ports[:] = ports
         begun = time.monotonic()
-        crowd.all_live(120)
+        crowd.all_live(PATIENCE)
         live = time.monotonic() - begun
         with publisher(publishing_env, tmp_path / "log", [CHANNEL], rate=10, count=30) as publishing:
             publishing.finish()
-        crowd.reach(book.say_goodbye(server, [CHANNEL], database), 120)
+        crowd.reach(book.say_goodbye(server, [CHANNEL], database), PATIENCE)
         caught_up = time.monotonic() - begun
         queries = transactions(database) - before
         book.add(publishing)
@@ -58,7 +69,6 @@ def test_a_reconnect_storm(database, start, book, browsers, figures, tmp_path, s
     # Besides what the replay asked, these are 30 publications and some polls.
     apart = streams * (behind // 200 + 1) * 2
     assert queries < 100 + apart / 2, f"{queries} queries; if each had asked for itself, they were about {apart}"
-    assert live < 90
     figures(
         streams=streams,
         behind=behind,

@@ -11,7 +11,7 @@ from tests.faults.ledger import late, percentile
 from tests.faults.publisher import publisher
 from tests.live.client import connect
 from tests.nginx import nginx
-from tests.server import wait_for
+from tests.server import free_port, wait_for
 
 CHANNELS = ["public.a", "public.b"]
 PLAIN = {
@@ -55,7 +55,7 @@ def test_a_quiet_stream_is_not_cut(database, start, book, browsers, figures, tmp
 @pytest.mark.long
 def test_a_quiet_stream_is_not_cut_with_everything_as_it_is(database, start, book, browsers, figures, tmp_path):
     """HEARTBEAT of 15 s and proxy_read_timeout of 60 s."""
-    seconds = 150
+    seconds = 600
     with start("uvicorn", database) as server, nginx(tmp_path, server.port) as proxy:
         crowd, ends = quiet(browsers, proxy.port, seconds)
         assert ends == []
@@ -99,22 +99,25 @@ def test_nginx_holds_nothing_back(database, start, book, browsers, figures, tmp_
 def test_a_moment_without_any_server(database, start, book, browsers, figures, tmp_path):
     """nginx tells them to ask again, by 200: nobody gives up."""
     streams = 50
-    with start("uvicorn", database, RETRY=1000) as first:
-        port = first.port
-        with nginx(tmp_path, port) as proxy, publisher(database.env, tmp_path / "log", CHANNELS, rate=20) as publishing:
-            crowd = browsers([proxy.port], streams, CHANNELS, patience=True)
-            publishing.has_published(20)
-            first.stop()
-            wait_for(lambda: not any(one.live for one in crowd.browsers), "all are cut")
-            time.sleep(3)
-            with start("uvicorn", database, RETRY=1000, port=port) as second:
-                begun = time.monotonic()
-                crowd.all_live()
-                back = time.monotonic() - begun
-                publishing.stop()
-                book.add(publishing)
-                crowd.reach(book.say_goodbye(second, CHANNELS, database))
-                verdict = book.verdict(database, crowd)
+    port = free_port()
+    with (
+        start("uvicorn", database, RETRY=1000, port=port) as first,
+        nginx(tmp_path, port) as proxy,
+        publisher(database.env, tmp_path / "log", CHANNELS, rate=20) as publishing,
+    ):
+        crowd = browsers([proxy.port], streams, CHANNELS, patience=True)
+        publishing.has_published(20)
+        first.stop()
+        wait_for(lambda: not any(one.live for one in crowd.browsers), "all are cut")
+        time.sleep(3)
+        with start("uvicorn", database, RETRY=1000, port=port) as second:
+            begun = time.monotonic()
+            crowd.all_live()
+            back = time.monotonic() - begun
+            publishing.stop()
+            book.add(publishing)
+            crowd.reach(book.say_goodbye(second, CHANNELS, database))
+            verdict = book.verdict(database, crowd)
     assert crowd.refusals == [], "an EventSource would have given up"
     assert back < 30
     figures(streams=streams, **{"back s": back}, **verdict)

@@ -14,6 +14,7 @@ from tests.faults.ledger import late, percentile
 from tests.faults.publisher import publisher
 from tests.server import wait_for
 
+pytestmark = pytest.mark.xdist_group("loud")
 CHANNELS = ["public.a", "public.b"]
 KILLS = 20
 RETRY = 1.0
@@ -55,7 +56,9 @@ def test_streams_end_at_different_ages_and_go_on(database, start, book, browsers
         start("uvicorn", database, MAX_AGE=age, RETRY=500) as server,
         publisher(database.env, tmp_path / "log", CHANNELS, rate=20) as publishing,
     ):
-        crowd = browsers([server.port], streams, CHANNELS, patience=True)
+        crowd = browsers([], 0, CHANNELS, patience=True)
+        crowd.ports.append(server.port)
+        crowd.add(streams, CHANNELS)
         wait_for(lambda: all(len(one.ends) >= 2 for one in crowd.browsers), "every stream has ended twice", 60)
         publishing.stop()
         book.add(publishing)
@@ -73,7 +76,7 @@ def test_streams_end_at_different_ages_and_go_on(database, start, book, browsers
 def test_no_descriptors_left(database, start, book, browsers, figures):
     """Those that are open live on, and as soon as some leave, others come in."""
     limit, wanted = 256, 400
-    with start("uvicorn", database, RETRY=500, tracebacks=True) as server:
+    with start("uvicorn", database, RETRY=500, RECHECK=2, tracebacks=True) as server:
         early = browsers([server.port], 100, CHANNELS)
         early.do(lambda: None)
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, limit))
@@ -99,6 +102,7 @@ def test_no_descriptors_left(database, start, book, browsers, figures):
         late_ones.reach(positions)
         verdict = book.verdict(database, early, late_ones)
         assert all(len(one.connections) == 1 for one in early.browsers), "an open stream was lost"
+    assert not early.refusals + late_ones.refusals, "an EventSource would have given up"
     assert recovered < 30
     lateness = late(book.publications, early.logs)
     figures(

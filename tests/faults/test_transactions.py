@@ -102,7 +102,7 @@ def test_a_publisher_killed_after_its_commit(database, redis_server, start, book
 @pytest.mark.long
 def test_a_transaction_that_stays_open_delays_its_own_events_alone(database, start, book, browsers, figures, tmp_path):
     """Others on the same channel are not delayed either: they are numbered in the order of commits."""
-    held_open = 20.0
+    held_open = 60.0
     with (
         start("uvicorn", database) as server,
         by_command(database) as idle,

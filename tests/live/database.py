@@ -7,21 +7,25 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from tests.server import ROOT, environment
 from tests.services import missing
-from tests.settings import POSTGRESQL
+from tests.settings import MYSQL, POSTGRESQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SETTINGS", "Database", "make_database"]
+__all__ = ["SETTINGS", "Database", "empty_database", "make_database"]
 
 SETTINGS = "tests.live.settings"
+NAMED = {"sqlite": "LIVE_SQLITE", "postgresql": "PGDATABASE", "mysql": "MYSQL_DATABASE"}
+"""The variable of the environment that names a vendor's database."""
+_numbers = count()
 
 
 class Database:
@@ -30,15 +34,19 @@ class Database:
     def __init__(self, vendor: str, name: str) -> None:
         self.vendor = vendor
         self.name = name
-        self.env = {"DATABASE": vendor, "LIVE_SQLITE" if vendor == "sqlite" else "PGDATABASE": name}
+        self.env = {"DATABASE": vendor, NAMED[vendor]: name}
 
     def connect(self) -> Any:
         """Return a connection of the driver; as a context manager it closes itself only on PostgreSQL."""
-        return sqlite3.connect(self.name) if self.vendor == "sqlite" else _postgresql(self.name)
+        if self.vendor == "sqlite":
+            return sqlite3.connect(self.name)
+        return _postgresql(self.name) if self.vendor == "postgresql" else _mariadb(self.name)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(self.connect()) as connection:
-            return list(connection.execute(sql).fetchall())
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            return list(cursor.fetchall())
 
     def positions(self) -> dict[str, int | None]:
         """Return the position of every event by its text."""
@@ -73,25 +81,49 @@ def _postgresql(name: str) -> psycopg.Connection[Any]:
     return psycopg.connect(dbname=name, connect_timeout=5, autocommit=True, **server)
 
 
-@contextmanager
-def make_database(vendor: str, directory: Path) -> Iterator[Database]:
-    """Create and migrate a database; drop it at the end. Skips where PostgreSQL cannot be reached, except in CI."""
-    if vendor == "sqlite":
-        database = Database(vendor, str(directory / "live.sqlite3"))
-        database.manage("migrate", "--run-syncdb", "--verbosity=0")
-        yield database
-        return
-    name = f"django_sse_live_{os.getpid()}"
+def _mariadb(name: str | None = None) -> Any:
     try:
-        administration = _postgresql(POSTGRESQL["NAME"])
+        from MySQLdb import OperationalError, connect
+    except ImportError:
+        missing("This test needs the dependency group mariadb.")
+    keys = {"host": MYSQL["HOST"], "user": MYSQL["USER"], "password": MYSQL["PASSWORD"]}
+    try:
+        return connect(**keys, **({"database": name} if name else {}), charset="utf8mb4", autocommit=True)
+    except OperationalError as error:
+        missing(f"This test needs MariaDB at {MYSQL['HOST']} ({error}).")
+
+
+def _administration(vendor: str) -> Any:
+    """Return a connection that may create databases. Skips where the server cannot be reached, except in CI."""
+    if vendor == "mysql":
+        return _mariadb()
+    try:
+        return _postgresql(POSTGRESQL["NAME"])
     except psycopg.OperationalError as error:
         missing(f"The live tests need PostgreSQL at {POSTGRESQL['HOST']} ({error}).")
-    with closing(administration):
-        administration.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        administration.execute(f"CREATE DATABASE {name}")
+
+
+@contextmanager
+def empty_database(vendor: str, directory: Path) -> Iterator[Database]:
+    """Create a database; drop it at the end."""
+    name = f"django_sse_live_{os.getpid()}_{next(_numbers)}"
+    if vendor == "sqlite":
+        yield Database(vendor, str(directory / f"{name}.sqlite3"))
+        return
+    force = " WITH (FORCE)" if vendor == "postgresql" else ""
+    with closing(_administration(vendor)) as administration, closing(administration.cursor()) as cursor:
+        # A process that was killed may have left one of this name.
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}{force}")
+        cursor.execute(f"CREATE DATABASE {name}" + (" CHARACTER SET utf8mb4" if vendor == "mysql" else ""))
         try:
-            database = Database(vendor, name)
-            database.manage("migrate", "--run-syncdb", "--verbosity=0")
-            yield database
+            yield Database(vendor, name)
         finally:
-            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            cursor.execute(f"DROP DATABASE {name}{force}")
+
+
+@contextmanager
+def make_database(vendor: str, directory: Path) -> Iterator[Database]:
+    """Create and migrate a database; drop it at the end."""
+    with empty_database(vendor, directory) as database:
+        database.manage("migrate", "--run-syncdb", "--verbosity=0")
+        yield database

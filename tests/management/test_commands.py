@@ -128,6 +128,24 @@ class TestTail:
         assert complaint == "Position 2 cannot be continued (expired); going on from 5.\n"
         assert printed.endswith('"next"\n')
 
+    def test_a_trim_between_two_questions_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        send_events([("a", None, number) for number in range(5)])
+        after = log.after
+
+        def trimmed_meanwhile(*arguments: Any) -> list[Event]:
+            log.trim(keep=1)
+            monkeypatch.setattr("django_sse.log.after", after)
+            return after(*arguments)
+
+        def publish(seconds: float) -> None:
+            send_event("a", None, "next")
+
+        monkeypatch.setattr("django_sse.log.after", trimmed_meanwhile)
+        monkeypatch.setattr("django_sse.management.commands.sse_tail.time.sleep", publish)
+        printed, complaint = run("sse_tail", "--since", "2", "--count", "1")
+        assert complaint == "Position 2 cannot be continued (expired); going on from 5.\n"
+        assert printed.endswith('"next"\n')
+
     def test_more_than_a_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("django_sse.management.commands.sse_tail.PAGE", 2)
         send_events([("a", None, number) for number in range(5)])

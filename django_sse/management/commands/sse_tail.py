@@ -52,10 +52,11 @@ class Command(BaseCommand):
     def _next(self, cursor: int, channels: list[str] | None, limit: int) -> tuple[int, list[Event]]:
         if log.unnumbered():
             sequence()
-        reach = log.reach()
-        if reason := judge(cursor, reach.floor, reach.head):
-            self.stderr.write(f"Position {cursor} cannot be continued ({reason}); going on from {reach.head}.")
-            return reach.head, []
-        events = log.after(cursor, channels, limit, reach.head)
-        cursor = (events[-1].position or cursor) if len(events) == limit else reach.head
+        head = log.reach().head
+        events = log.after(cursor, channels, limit, head)
+        # The floor is read after the rows: none of them can have been trimmed unseen.
+        if reason := judge(cursor, log.reach().floor, head):
+            self.stderr.write(f"Position {cursor} cannot be continued ({reason}); going on from {head}.")
+            return head, []
+        cursor = (events[-1].position or cursor) if len(events) == limit else head
         return cursor, [event for event in events if event.channel != CONTROL]
