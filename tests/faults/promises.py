@@ -58,7 +58,7 @@ PROMISES: Final = (
         "A client that overflows is not told by a reset of its own: its cursor lags, or it expires.",
     ),
     Promise(
-        "The broker only saves time. Down, flapping, half-open, behind a pool or not there at all it costs delay: "
+        "The broker only saves time. Down, flapping, half-open, slow, behind a pool or not there it costs delay: "
         "publishing takes no longer, and within 10 s of its return streams, open and new, hear it again.",
         (
             "brokers/test_outage.py::test_it_comes_back_and_rings_by_itself",
@@ -152,8 +152,10 @@ PROMISES: Final = (
         "A Celery worker is tried as what it is, a forked child without a loop, not with Celery.",
     ),
     Promise(
-        "The clocks of web servers do not matter: order, retention and heartbeats hold when they disagree and jump.",
+        "The clocks of web servers do not matter: order, retention and heartbeats hold when they disagree and jump, "
+        "and in the night in which they are put back.",
         (
+            "faults/test_clock.py::test_a_night_in_which_the_clock_is_put_back",
             "faults/test_clock.py::test_clocks_that_disagree_and_jump",
             "faults/test_clock.py::test_retention_goes_by_the_clock_of_the_database",
         ),

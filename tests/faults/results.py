@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return  # who has started the workers hears of it too
     if report.when == "call" or report.outcome != "passed":
         line = {
-            "test": re.sub(r"@\w+$", "", report.nodeid),  # without the group that it ran in
+            "test": report.nodeid,
             "outcome": report.outcome,
             "seconds": round(report.duration, 1),
             "figures": dict(report.user_properties),

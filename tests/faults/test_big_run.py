@@ -20,7 +20,7 @@ from tests.faults.publisher import Publisher, publisher
 from tests.live.client import ticks
 from tests.server import wait_for
 
-pytestmark = pytest.mark.xdist_group("loud")
+pytestmark = pytest.mark.loud
 DELIVERIES = int(os.environ.get("FAULTS_DELIVERIES", 20_000))
 STREAMS = 200 if DELIVERIES > 100_000 else 40
 WORKERS = 3

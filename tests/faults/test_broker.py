@@ -196,7 +196,7 @@ def test_sixty_flaps(sites, figures):
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("loud")
+@pytest.mark.loud
 def test_many_publishers_at_once(database, start, book, browsers, figures, tmp_path):
     """Transactions that NOTIFY commit one after the other. Ours do not: the ringer tells what many did."""
     processes, threads, seconds = 8, 25, 5.0

@@ -103,7 +103,7 @@ def test_sessions_ended_during_a_long_replay(database, start, book, browsers, fi
     figures(behind=behind, streams=streams, **{"sessions ended": ended}, **verdict)
 
 
-@pytest.mark.xdist_group("loud")
+@pytest.mark.loud
 def test_latency_with_idle_streams(database, start, book, browsers, figures):
     """Three hundred streams of a user each hold no connections, and ordinary requests do not notice them."""
     streams = 300

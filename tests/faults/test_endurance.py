@@ -14,7 +14,7 @@ import pytest
 from tests.faults.publisher import publisher
 from tests.server import wait_for
 
-pytestmark = pytest.mark.xdist_group("loud")
+pytestmark = pytest.mark.loud
 CHANNEL = "public.fixed"
 PATH = "/fixed/"
 STREAMS = 1000

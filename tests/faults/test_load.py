@@ -13,7 +13,7 @@ from tests.faults.publisher import publisher
 from tests.live.client import connect
 from tests.server import wait_for
 
-pytestmark = pytest.mark.xdist_group("loud")
+pytestmark = pytest.mark.loud
 CHANNEL = "public.fixed"
 PATH = "/fixed/"
 """A view whose channels the developer has fixed: no authoriser asks the database, so what is counted is ours."""

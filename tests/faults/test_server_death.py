@@ -14,7 +14,7 @@ from tests.faults.ledger import late, percentile
 from tests.faults.publisher import publisher
 from tests.server import wait_for
 
-pytestmark = pytest.mark.xdist_group("loud")
+pytestmark = pytest.mark.loud
 CHANNELS = ["public.a", "public.b"]
 KILLS = 20
 RETRY = 1.0
