@@ -112,6 +112,16 @@ async def test_a_hub_that_was_killed_is_forgotten_after_its_lease(wire: Wire, mo
     assert full(other, "8"), "who goes on announcing is not forgotten"
 
 
+async def test_so_is_one_that_was_the_only_other(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "LEASE", 0.1)
+    one = wire.join()
+    one.hear({"hub": HUB, "streams": {one._fingerprint("user 7"): 3}})
+    assert full(one)
+    await until(lambda: not full(one))
+    one.hear({"hub": "e" * 32, "ask": True})
+    assert one._others == {}
+
+
 async def test_one_that_ends_says_so(wire: Wire) -> None:
     one, other = wire.join(), wire.join()
     for _ in range(3):
@@ -186,14 +196,26 @@ async def test_what_is_announced_in_parts_is_never_less_meanwhile(wire: Wire, mo
             one.add(str(user), "")
     await until(lambda: all(full(other, str(user)) for user in range(9)))
     rounds = sum(message["all"] for message in wire.counts())
-    hear = other.hear
+    hear, seen = other.hear, set()
 
     def hear_and_look(announcement: dict[str, Any]) -> None:
         hear(announcement)
-        assert all(full(other, str(user)) for user in range(9))
+        seen.add(sum(full(other, str(user)) for user in range(9)))
 
     monkeypatch.setattr(other, "hear", hear_and_look)
     await until(lambda: sum(message["all"] for message in wire.counts()) > rounds + 3)
+    assert seen == {9}
+
+
+async def test_what_ends_while_all_is_announced_has_ended(wire: Wire) -> None:
+    one = wire.join()
+    key, *others = (one._fingerprint(f"user {number}") for number in (7, 8, 9))
+    one.hear({"hub": HUB, "streams": {key: 3, others[0]: 1}, "all": True})
+    one.hear({"hub": HUB, "streams": {others[0]: 1}, "all": True})
+    assert full(one)
+    one.hear({"hub": HUB, "streams": {key: 0}})
+    assert not full(one)
+    assert one._others[HUB].size == 1
 
 
 async def test_many_changes_are_few_announcements(wire: Wire) -> None:
