@@ -170,6 +170,19 @@ async def test_one_that_nobody_heard_is_told_by_and_by(wire: Wire, monkeypatch: 
     await until(lambda: full(newcomer))
 
 
+async def test_one_that_hears_again_tells_all(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "INTERVAL", 1000)
+    one, other = wire.join(), wire.join()
+    wire.cut.add(one)
+    for _ in range(3):
+        one.add("7", "")
+    await until(wire.counts)
+    wire.cut.clear()
+    assert not full(other)
+    one.ask()
+    await until(lambda: full(other))
+
+
 async def test_an_end_that_got_lost_is_made_up_for(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(census, "INTERVAL", 0.1)
     one, other = wire.join(), wire.join()
