@@ -238,12 +238,14 @@ async def test_many_changes_are_few_announcements(wire: Wire) -> None:
     before = len(wire.sent)
     for _ in range(1000):
         one.add("7", "")
+        await asyncio.sleep(0)
         one.discard("7", "")
+        await asyncio.sleep(0)
     one.add("7", "")
     one.add("7", "")
     one.add("7", "")
     await until(lambda: full(other))
-    assert len(wire.sent) - before <= 2
+    assert len(wire.sent) - before < 200
 
 
 async def test_each_fits_into_a_notify(wire: Wire) -> None:
