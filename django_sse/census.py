@@ -154,12 +154,13 @@ class Census:
 
     def _plan(self, when: float) -> None:
         """Say what there is to say at the time ``when``, or before."""
+        when = max(when, self._loop.time())
         if self._loop.is_closed() or (self._timer and self._due <= when):
             return
         if self._timer:
             self._timer.cancel()
-        self._due = max(when, self._loop.time())
-        self._timer = self._loop.call_at(self._due, self._say)
+        self._due = when
+        self._timer = self._loop.call_at(when, self._say)
 
     def _say(self) -> None:
         self._timer = None

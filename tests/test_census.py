@@ -289,6 +289,29 @@ async def test_one_process_with_one_loop_tells_nobody(wire: Wire) -> None:
     await until(lambda: full(one) and full(other))
 
 
+async def test_one_loop_that_hears_of_a_second_one_answers(wire: Wire) -> None:
+    """Whose question came before it listened."""
+    wire.crosses_processes = False
+    one = wire.join()
+    one.add("7", "")
+    await until(lambda: one._timer is None)
+    wire.sent.clear()
+    one.hear({"hub": HUB, "streams": {"a" * 12: 1}})
+    await until(wire.counts)
+
+
+async def test_changes_without_end_do_not_put_it_off(wire: Wire) -> None:
+    one = wire.join(asks=False)
+    one.add("7", "")
+    for _ in range(1000):
+        one.add("8", "")
+        await asyncio.sleep(0)
+        if wire.counts():
+            break
+    else:
+        pytest.fail("nothing was announced")
+
+
 async def test_without_a_limit_nothing_is_told(wire: Wire, settings: Any) -> None:
     settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": None}
     one = wire.join()
