@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import include, path
 
-from django_sse import allowance, asend_event, send_events
+from django_sse import allowance, asend_event, census, send_events
 from django_sse.address import client_address
 from django_sse.allowance import QUESTION, Allowance
 from django_sse.hub import Hub
@@ -83,7 +83,10 @@ class TestStreams:
         for one in pieces:
             await one.aclose()
 
-    async def test_of_one_user_over_the_event_loops_of_a_process(self, settings: Any) -> None:
+    async def test_of_one_user_over_the_event_loops_of_a_process(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(census, "LEASE", 1000)
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 3}
         ann = await logged_in()
         pk = str((await User.objects.aget()).pk)
