@@ -15,7 +15,6 @@ from django_sse.grant import Grant, get_user
 from django_sse.hub import Hub
 from django_sse.responses import event_body
 from django_sse.stream import long_retry
-from django_sse.warden import Warden
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,7 +48,7 @@ async def admit(
         return forbidden()  # nobody's session, and PostgreSQL refuses the question
     position = 0
     if stays:
-        if Warden.is_full(Hub.current(), None, client_address(request)):
+        if Hub.current().census.is_full(None, client_address(request)):
             return event_body(long_retry())
         # Before anybody is asked: a notice that comes after this closes the stream; of one before it, they know.
         position = await Hub.current().position()
@@ -60,7 +59,7 @@ async def admit(
         redeemed.admit(request)
     if stays:
         user = await get_user(request)
-        if user.is_authenticated and Warden.is_full(Hub.current(), str(user.pk), ""):
+        if user.is_authenticated and Hub.current().census.is_full(str(user.pk), ""):
             return event_body(long_retry())
     names = await decide()
     if not names or (redeemed and not names <= redeemed.channels):

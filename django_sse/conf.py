@@ -27,9 +27,9 @@ class Settings:
     ALLOWED_ORIGINS: Sequence[str] = ()
     """Origins of other sites whose pages may read, exactly as browsers send them."""
     MAX_STREAMS_PER_USER: int | None = 20
-    """Open streams of one user in one process."""
+    """Open streams of one user, in all processes that the broker reaches."""
     MAX_STREAMS_PER_ADDRESS: int | None = None
-    """Open streams from one address in one process."""
+    """Open streams from one address, in all processes that the broker reaches."""
     MAX_REPLAY: int | None = 10_000
     """Events a minute that one user, or one address, may have read again from the log in one process."""
     TRUSTED_PROXIES: int = 0

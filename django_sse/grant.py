@@ -21,7 +21,7 @@ from django_sse.control import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Grant", "client_name", "get_user", "user_fingerprint"]
+__all__ = ["Grant", "client_name", "fallback_fingerprints", "get_user", "user_fingerprint"]
 
 _FEW: Final = ("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "QUERY_STRING", "CONTENT_TYPE")
 _DROPPED: Final = (
@@ -52,6 +52,12 @@ def user_fingerprint(user: Any) -> str:
     return fingerprint(user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else "")
 
 
+def fallback_fingerprints(user: Any) -> list[str]:
+    """Return what ``user_fingerprint`` would have been with each of ``SECRET_KEY_FALLBACKS``."""
+    hashes = user.get_session_auth_fallback_hash() if hasattr(user, "get_session_auth_fallback_hash") else ()
+    return [fingerprint(one) for one in hashes]
+
+
 def client_name(user: str | None, address: str) -> str:
     """Return whom a request is from, as far as anybody can tell: the user, by primary key, else the address, where a
     site counts by those; else nobody. Behind a proxy that no setting names all clients have one address, and must not
@@ -72,6 +78,7 @@ class Grant:
         "address",
         "ask",
         "auth_hash",
+        "bound_key",
         "by_session",
         "position",
         "session",
@@ -105,8 +112,10 @@ class Grant:
         """Whether the right hangs on the session; else on the user alone (a ticket, a token, a proxy)."""
         self.auth_hash: str | None = None
         """What a ticket is bound to: ``user_fingerprint`` when it was signed."""
+        self.bound_key: str | None = None
+        """Key of the session behind a ticket: it must be there, and is not the request's."""
         self.until: float | None = None
-        """When the session behind a ticket ends, in seconds since the epoch."""
+        """When the session behind a ticket ends, where it cannot be looked for, in seconds since the epoch."""
         self.address = client_address(request)
         self.ask: Callable[[HttpRequest], Awaitable[bool]] | None = None
         self._path = request.path

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from django_sse import log, wire
 from django_sse.brokers import get_broker
+from django_sse.census import Census
 from django_sse.conf import settings
 from django_sse.gate import Gate
 from django_sse.reader import PAGE, Page, look, page
@@ -78,6 +79,7 @@ class Hub:
 
     def __init__(self, broker: Broker) -> None:
         self.ring = Ring(settings.RING_SIZE)
+        self.census = Census(broker)
         self._broker = broker
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._count = 0
@@ -110,6 +112,15 @@ class Hub:
             if not listening:
                 del self._subscribers[channel]
         self._count -= 1
+
+    def connected(self) -> None:
+        """Read the log soon, and ask the other hubs for their counts. (``brokers.Listener``)"""
+        self.doorbell()
+        self.census.ask()
+
+    def announcement(self, announcement: dict[str, Any]) -> None:
+        """Take in how many streams another hub has. (``brokers.Listener``)"""
+        self.census.hear(announcement)
 
     def doorbell(self) -> None:
         """Read the log soon. (``brokers.Listener``)"""
@@ -185,6 +196,7 @@ class Hub:
             listening.cancel()
             self._live.close()
             self._replay.close()
+            self.census.end()
             self._abandon()
 
     def _abandon(self) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from django_sse.grant import Grant
 
-__all__ = ["DENIED", "Who", "denied", "identify", "of_session"]
+__all__ = ["DENIED", "Who", "denied", "identify", "is_of", "of_session", "read_sessions"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ def identify(grants: Sequence[Grant]) -> list[Who | str]:
 
     Sessions and users are read with one query each. Raises what the database raises: then nothing was found out.
     """
-    sessions = _sessions({grant.session_key for grant in grants if grant.session_key})
+    sessions = read_sessions({key for grant in grants for key in (grant.session_key, grant.bound_key) if key})
     users = _users({grant.user for grant in grants if grant.user})
     found: list[Who | str] = []
     for grant in grants:
         user = users.get(grant.user) if grant.user else AnonymousUser()
         try:
-            found.append(_who(grant, sessions.get(grant.session_key or ""), user))
+            found.append(_who(grant, sessions, user))
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:  # a user model of the project's own
@@ -77,10 +77,13 @@ def identify(grants: Sequence[Grant]) -> list[Who | str]:
     return found
 
 
-def _who(grant: Grant, data: dict[str, Any] | None, user: Any) -> Who | str:
+def _who(grant: Grant, sessions: dict[str, dict[str, Any]], user: Any) -> Who | str:
+    data = sessions.get(grant.session_key or "")
     session = _store()(grant.session_key if data is not None else None)
     session._session_cache = data or {}
-    is_gone = grant.by_session and (data is None or str(data.get(SESSION_KEY)) != grant.user)
+    is_gone = (grant.by_session and not is_of(data, grant.user)) or (
+        grant.bound_key is not None and not is_of(sessions.get(grant.bound_key), grant.user)
+    )
     if is_gone or (grant.until is not None and timezone.now().timestamp() > grant.until):
         return EXPIRED
     if user is None:
@@ -128,7 +131,12 @@ def _store() -> Any:
     return import_module(django_settings.SESSION_ENGINE).SessionStore
 
 
-def _sessions(keys: set[str]) -> dict[str, dict[str, Any]]:
+def is_of(data: dict[str, Any] | None, user: str | None) -> bool:
+    """Tell whether ``data`` are those of a session in which ``user`` is logged in."""
+    return data is not None and str(data.get(SESSION_KEY)) == user
+
+
+def read_sessions(keys: set[str]) -> dict[str, dict[str, Any]]:
     """Return the data of the sessions that are still alive. With the database's sessions, in one query."""
     store = _store()
     if not keys:

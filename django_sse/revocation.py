@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -13,12 +13,14 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import Error as DatabaseFailure
 from django.db import transaction
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.control import REASON_LENGTH, Notice, fingerprint
+from django_sse.grant import user_fingerprint
 from django_sse.publish import send_notice
+from django_sse.unspoken import Unspoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +32,16 @@ logger = logging.getLogger(__name__)
 MEMBERS: Final = 1000
 """Users that a notice names; of a larger group every stream is asked."""
 _RIGHTS: Final = frozenset({"is_staff", "is_superuser"})
+_COMPARED: Final = _RIGHTS | {"password"}
+_STORED: Final = "_django_sse_stored"
+"""The attribute of a user that is being saved; on the instance, so that no other thread sees it."""
+
+
+class _Stored(NamedTuple):
+    """What a user had before a save: of several, if one save is nested in another or the one before it failed."""
+
+    rights: frozenset[str]
+    fingerprints: frozenset[str]
 
 
 def close_streams(
@@ -71,6 +83,7 @@ def connect() -> None:
     # Each by name: a receiver of post_delete for every model would take Django's fast deletes away from all of them.
     for sender in apps.get_models():
         if issubclass(sender, model):  # the model itself, its proxies, and models that extend it
+            pre_save.connect(_user_to_be_saved, sender=sender)
             post_save.connect(_user_saved, sender=sender)
             post_delete.connect(_user_deleted, sender=sender)
     pre_delete.connect(_group_deleted, sender=Group)
@@ -112,20 +125,54 @@ def _logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
         _tell(Notice("logout", session=fingerprint(session_key)))
 
 
+def _user_to_be_saved(
+    *, sender: Any, instance: Any, raw: bool, using: str, update_fields: frozenset[str] | None, **kwargs: Any
+) -> None:
+    """Note on ``instance`` what it can lose by being saved: one query, by primary key."""
+    compared = _COMPARED if update_fields is None else _COMPARED & update_fields
+    if raw or instance.pk is None or not compared:
+        return
+    try:
+        stored = sender._base_manager.using(using).filter(pk=instance.pk).first()
+        if stored is None:
+            return
+        rights = frozenset(name for name in _RIGHTS & compared if getattr(stored, name, False))
+        fingerprints = frozenset({user_fingerprint(stored)} if "password" in compared else ())
+    except Exception as error:  # a user model of the project's own; its save must not fail for us
+        logger.error("A user could not be compared with what is stored", exc_info=Unspoken(error))
+        return
+    earlier = vars(instance).get(_STORED, _Stored(frozenset(), frozenset()))
+    setattr(instance, _STORED, _Stored(earlier.rights | rights, earlier.fingerprints | fingerprints))
+
+
 def _user_saved(
     *, instance: Any, created: bool, raw: bool, using: str, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
+    stored = vars(instance).pop(_STORED, None)
     if created or raw:
         return
     users = frozenset({_key(instance)})
-    # Django keeps the raw password until after this signal; a hash that was assigned shows in update_fields alone.
-    has_new_password = getattr(instance, "_password", None) is not None or "password" in (update_fields or ())
+    lost = _lost(instance, stored) if stored else _COMPARED & (update_fields or frozenset())
+    # Django keeps the raw password until after this signal.
+    has_new_password = getattr(instance, "_password", None) is not None or "password" in lost
     if not getattr(instance, "is_active", True):
         _tell(Notice("deactivated", users), using)
     elif has_new_password:
         _tell(Notice("password", users, final=False), using)  # where it was changed, the session goes on
-    elif _RIGHTS & set(update_fields or ()):
+    elif lost:
         _tell(Notice("rights", users, ask=True), using)
+
+
+def _lost(instance: Any, stored: _Stored) -> frozenset[str]:
+    """Return what ``instance`` had when it was ``stored`` and has no more."""
+    try:
+        lost = {name for name in stored.rights if not getattr(instance, name, False)}
+        if stored.fingerprints and stored.fingerprints - {user_fingerprint(instance)}:
+            lost.add("password")
+    except Exception as error:  # as above
+        logger.error("A user could not be compared with what was stored", exc_info=Unspoken(error))
+        return stored.rights
+    return frozenset(lost)
 
 
 def _user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:

@@ -2,7 +2,8 @@
 
 A view that knows the user signs a ticket for some channels; the client opens the stream with it within a minute. A
 ticket says who asks and for what, and permits nothing: the authoriser decides, as for everybody. It is bound to the
-user's password and to the session in which it was signed, so it dies with either, and the stream with it.
+user's password and to the session in which it was signed, so it dies with either, and the stream with it. The key of
+that session is in it, sealed: a ticket can be read by anybody, and a session's key is as good as its cookie.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from django_sse import log
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.control import CONTROL, Notice, fingerprint
-from django_sse.grant import get_user, user_fingerprint
+from django_sse.grant import fallback_fingerprints, get_user, user_fingerprint
 from django_sse.models import Event
+from django_sse.recheck import is_of, read_sessions
+from django_sse.seal import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +51,11 @@ class Ticket(NamedTuple):
     until: float | None
     """When that session ends, in seconds since the epoch."""
     auth_hash: str
+    session_key: str | None
+    """Of that session; None: there was none, or it cannot be looked for (its key is the cookie)."""
+
+    def __repr__(self) -> str:
+        return "Ticket(…)"  # the key opens a session, so it must not get into anybody's log
 
     def admit(self, request: HttpRequest) -> None:
         """Make ``request`` one of this user; whatever session it has does not count."""
@@ -60,7 +68,8 @@ class Ticket(NamedTuple):
     def bind(self, grant: Grant) -> None:
         """Make the stream of ``grant`` end with what this ticket is bound to."""
         grant.by_session, grant.session_key = False, None
-        grant.session, grant.until, grant.auth_hash = self.session, self.until, self.auth_hash
+        grant.session, grant.bound_key, grant.auth_hash = self.session, self.session_key, self.auth_hash
+        grant.until = None if self.session_key else self.until  # else it is looked at, and may have been prolonged
 
 
 def sign_ticket(request: HttpRequest, channels: Iterable[str]) -> str:
@@ -83,6 +92,7 @@ def sign_ticket(request: HttpRequest, channels: Iterable[str]) -> str:
         "c": names,
         "h": user_fingerprint(user),
         "s": fingerprint(session.session_key) if in_session and session else None,
+        "k": seal(session.session_key) if in_session and session else None,
         "e": session.get_expiry_date().timestamp() if in_session and session else None,
         "p": log.get_head(),
     }
@@ -110,11 +120,19 @@ def redeem(text: str) -> Ticket | None:
         user = get_user_model()._default_manager.filter(pk=content["u"]).first()
     except (signing.BadSignature, ValidationError, ValueError):
         return None
-    if user is None or not getattr(user, "is_active", True) or content["h"] != user_fingerprint(user):
+    if user is None or not getattr(user, "is_active", True):
+        return None
+    auth_hash = user_fingerprint(user)
+    if content["h"] not in (auth_hash, *fallback_fingerprints(user)):
         return None
     if content["e"] is not None and time.time() > content["e"]:
         return None
-    ticket = Ticket(user, frozenset(content["c"]), content["s"], content["e"], content["h"])
+    key = None
+    if content["k"] is not None:
+        key = next((one for one in unseal(content["k"]) if fingerprint(one) == content["s"]), None)
+        if key is None or not is_of(read_sessions({key}).get(key), str(user.pk)):
+            return None
+    ticket = Ticket(user, frozenset(content["c"]), content["s"], content["e"], auth_hash, key)
     return None if _is_closed(ticket, content["p"]) else ticket
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -59,11 +59,6 @@ class Warden:
             hub.warden = cls(hub, position)
         return hub.warden
 
-    @classmethod
-    def is_full(cls, hub: Hub, user: str | None, address: str) -> bool:
-        """Tell whether one more stream of ``user``, or from ``address``, would be refused."""
-        return isinstance(hub.warden, cls) and hub.warden._is_full(user, address)
-
     def __init__(self, hub: Hub, position: int) -> None:
         self._hub = hub
         self._cursor = self._complete_from = position
@@ -73,7 +68,6 @@ class Warden:
         self._rounds = Rounds()
         self._users: dict[str, set[Watched]] = {}
         self._sessions: dict[str, set[Watched]] = {}
-        self._addresses: Counter[str] = Counter()
         self._news = asyncio.Event()
         self._following: Task[None] | None = None
 
@@ -83,17 +77,17 @@ class Warden:
         A stream whose right ended while it was being opened is closed at once.
         """
         grant = stream.grant
-        if self._is_full(grant.user, grant.address):
+        if self._hub.census.is_full(grant.user, grant.address):
             return False
         if not self._streams:
             self._start()
         self._streams.add(stream)
+        self._hub.census.add(grant.user, grant.address)
         self._rounds.add(stream)
         if grant.user:
             self._users.setdefault(grant.user, set()).add(stream)
         if grant.session:
             self._sessions.setdefault(grant.session, set()).add(stream)
-        self._addresses[grant.address] += 1
         if grant.position < self._complete_from:
             self._rounds.ask_soon([stream])
         for position, notice in self._notices:
@@ -107,15 +101,13 @@ class Warden:
         if stream not in self._streams:
             return
         self._streams.discard(stream)
+        self._hub.census.discard(stream.grant.user, stream.grant.address)
         self._rounds.discard(stream)
         for index, name in ((self._users, stream.grant.user), (self._sessions, stream.grant.session)):
             if name and name in index:
                 index[name].discard(stream)
                 if not index[name]:
                     del index[name]
-        self._addresses[stream.grant.address] -= 1
-        if not self._addresses[stream.grant.address]:
-            del self._addresses[stream.grant.address]
         if not self._streams:
             self._stop()
 
@@ -140,12 +132,6 @@ class Warden:
             self._following.cancel()
         self._rounds.stop()
         self._hub.warden = None
-
-    def _is_full(self, user: str | None, address: str) -> bool:
-        per_user, per_address = settings.MAX_STREAMS_PER_USER, settings.MAX_STREAMS_PER_ADDRESS
-        if per_user is not None and user and len(self._users.get(user, ())) >= per_user:
-            return True
-        return per_address is not None and bool(address) and self._addresses[address] >= per_address
 
     async def _follow(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from django.test import AsyncClient
 
 from django_sse import aclose_streams, allowance, asend_event, asend_events, send_events
 from django_sse.consumers import AWAY, ENDED, EventConsumer
+from django_sse.hub import Hub
 from django_sse.stream import Stream
 from tests.security.waiting import until
 
@@ -227,6 +228,17 @@ class TestLimits:
             other = await stack.enter_async_context(socket("channel=public.a&since=0"))
             await other.receive_json_from(timeout=10)
 
+    async def test_of_one_user_in_all_processes(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 2}
+        user = await get_user_model().objects.acreate(username="ann")
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(socket("channel=public.a&since=0", user=user))
+            await client.receive_json_from(timeout=10)
+            census = Hub.current().census
+            census.hear({"hub": "f" * 32, "streams": {census._fingerprint(f"user {user.pk}"): 1}})
+            second = await stack.enter_async_context(socket("channel=public.a", user=user))
+            assert await closed(second) == AWAY
+
     async def test_of_what_is_read_again(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"RING_SIZE": 10, "MAX_REPLAY": 300}
         allowance.replay.clear()
@@ -245,8 +257,6 @@ class TestLimits:
 
 
 async def test_who_leaves_leaves_nothing_behind() -> None:
-    from django_sse.hub import Hub
-
     async with socket("channel=public.a&since=0") as client:
         await client.receive_json_from(timeout=10)
         assert Hub.current()._count == 2  # it, and its warden

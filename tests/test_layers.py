@@ -13,7 +13,7 @@ LEVELS = [
     {"exceptions", "conf", "clock", "stepper", "surrogates", "unspoken", "descriptors"},
     {
         *{"wire", "channels", "cursor", "detach", "readable", "parser", "connection"},
-        *{"control", "address", "origins", "allowance"},
+        *{"control", "address", "origins", "allowance", "census", "seal"},
     },
     {"ring", "models", "upstream", "grant"},
     {"log", "gate", "encoders", "recheck"},

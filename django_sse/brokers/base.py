@@ -12,13 +12,19 @@ __all__ = ["Broker", "Listener"]
 
 
 class Listener(Protocol):
-    """Who is told: the hub of one event loop. Both methods are called in that loop's thread and return at once."""
+    """Who is told: the hub of one event loop. The methods are called in that loop's thread and return at once."""
+
+    def connected(self) -> None:
+        """You hear from now on, perhaps again: anything may have been missed."""
 
     def doorbell(self) -> None:
         """There may be something new in the log."""
 
     def ephemeral(self, channel: str, type: str, data: str) -> None:
         """Here is an event that is not in the log."""
+
+    def announcement(self, announcement: dict[str, Any]) -> None:
+        """Here is what a hub tells the others. Raises ``ValueError`` for what no hub wrote."""
 
 
 class Broker(ABC):
@@ -47,10 +53,13 @@ class Broker(ABC):
     def send(self, channel: str, type: str, data: str) -> None:
         """Hand an event that is not stored to every hub. As ``notify``; it may be lost."""
 
+    def announce(self, announcement: dict[str, Any]) -> None:  # noqa: B027 - one that cannot: limits are each process's
+        """Hand to every hub what a hub tells the others: a small JSON object. As ``send``, but nobody misses it."""
+
     @abstractmethod
     async def listen(self, listener: Listener) -> None:
-        """Tell ``listener`` about every ``notify`` and ``send`` until cancelled.
+        """Tell ``listener`` about every ``notify``, ``send`` and ``announce`` until cancelled.
 
-        Reconnects for ever with growing pauses, and rings once after every reconnect, since a ring may have been
-        missed.
+        Reconnects for ever with growing pauses, and says ``connected`` after every reconnect, since a ring may have
+        been missed.
         """

@@ -34,12 +34,15 @@ class LocalBroker(Broker):
     def send(self, channel: str, type: str, data: str) -> None:
         self._call(lambda listener: listener.ephemeral(channel, type, data))
 
+    def announce(self, announcement: dict[str, Any]) -> None:
+        self._call(lambda listener: listener.announcement(announcement))
+
     async def listen(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         entry = (loop, listener)
         self._listeners.add(entry)
         try:
-            listener.doorbell()
+            listener.connected()
             await loop.create_future()
         finally:
             self._listeners.discard(entry)

@@ -39,8 +39,9 @@ class NetworkBroker(LocalBroker):
     """Tells the hubs of this process directly and those of others through a server.
 
     A subclass says how to ``_publish`` one message, and how to receive ``_messages``. A message is a JSON list: the
-    sender, and either a position or the channel, type and data of an ephemeral event. The sender's own process
-    ignores it. What anybody else may have written there is checked like a stranger's word.
+    sender, and either a position, the channel, type and data of an ephemeral event, or an announcement, which is an
+    object. The sender's own process ignores it. What anybody else may have written there is checked like a stranger's
+    word.
     """
 
     crosses_processes = True
@@ -66,6 +67,10 @@ class NetworkBroker(LocalBroker):
         super().send(channel, type, data)
         self._ringer.send(self._encode(channel, type, data))
 
+    def announce(self, announcement: dict[str, Any]) -> None:
+        super().announce(announcement)
+        self._ringer.announce(announcement)
+
     async def listen(self, listener: Listener) -> None:
         local = asyncio.create_task(super().listen(listener))
         pause = FIRST_PAUSE
@@ -90,14 +95,17 @@ class NetworkBroker(LocalBroker):
 
     def _hear(self, message: str, listener: Listener) -> None:
         if not message:
-            listener.doorbell()  # connected, perhaps again: a ring may have been missed
+            listener.connected()
             return
         try:
             sender, *content = json.loads(message)
             if sender == self._sender:
                 return
             if len(content) == 1:
-                listener.doorbell()
+                if isinstance(content[0], dict):
+                    listener.announcement(content[0])
+                else:
+                    listener.doorbell()
                 return
             channel, event_type, data = content
             wire.encode(data, event=event_type)
@@ -109,8 +117,8 @@ class NetworkBroker(LocalBroker):
     def _sender(self) -> str:
         return f"{self._id}.{os.getpid()}"  # a forked child is somebody else
 
-    def _encode(self, *content: int | str) -> str:
+    def _encode(self, *content: int | str | dict[str, Any]) -> str:
         return json.dumps([self._sender, *content], separators=(",", ":"))
 
-    def _tell(self, item: int | str) -> None:
-        self._publish(self._encode(item) if isinstance(item, int) else item)
+    def _tell(self, item: int | str | dict[str, Any]) -> None:
+        self._publish(item if isinstance(item, str) else self._encode(item))

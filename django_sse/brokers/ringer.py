@@ -7,7 +7,7 @@ import logging
 import os
 from collections import deque
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ __all__ = ["Ringer"]
 logger = logging.getLogger(__name__)
 
 WAITING: Final = 1000
-"""Ephemeral messages kept while the server is slow; the oldest go first."""
+"""Ephemeral messages, and announcements, kept while the server is slow; the oldest go first."""
 FAREWELL: Final = 1.0
 """Seconds that a process that ends gives to what it has just published."""
 
@@ -26,10 +26,11 @@ class Ringer:
     """Hands messages to ``publish`` in a thread of its own.
 
     Positions that come faster than they can be told become one: the last says it all. What cannot be told is dropped,
-    with one line in the log per outage: for a stored event the poll takes over, an ephemeral one is lost.
+    with one line in the log per outage: for a stored event the poll takes over, an ephemeral one is lost. An
+    announcement is made again anyway, so those go last, and nobody counts them.
     """
 
-    def __init__(self, publish: Callable[[int | str], None]) -> None:
+    def __init__(self, publish: Callable[[int | str | dict[str, Any]], None]) -> None:
         self._publish = publish
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
@@ -39,6 +40,7 @@ class Ringer:
         self._changed = Condition()
         self._position: int | None = None
         self._messages: deque[str] = deque(maxlen=WAITING)
+        self._announcements: deque[dict[str, Any]] = deque(maxlen=WAITING)
         self._thread: Thread | None = None
         self._busy = False
         self._failing = False
@@ -53,6 +55,12 @@ class Ringer:
         """Tell ``message`` soon. Returns at once, raises nothing."""
         with self._changed:
             self._messages.append(message)
+            self._wake()
+
+    def announce(self, announcement: dict[str, Any]) -> None:
+        """Tell ``announcement`` soon. Returns at once, raises nothing."""
+        with self._changed:
+            self._announcements.append(announcement)
             self._wake()
 
     def _wake(self) -> None:
@@ -73,14 +81,16 @@ class Ringer:
                 self._changed.notify_all()
                 self._changed.wait_for(self._has_work)
                 self._busy = True
-                work: list[int | str] = [*self._messages]
+                work: list[int | str | dict[str, Any]] = [*self._messages]
                 self._messages.clear()
                 if self._position is not None:
                     work.append(self._position)
                     self._position = None
+                work += self._announcements
+                self._announcements.clear()
             self._tell(work)
 
-    def _tell(self, work: list[int | str]) -> None:
+    def _tell(self, work: list[int | str | dict[str, Any]]) -> None:
         for told, message in enumerate(work):
             try:
                 self._publish(message)
@@ -93,7 +103,7 @@ class Ringer:
         self._failing = False
 
     def _has_work(self) -> bool:
-        return self._position is not None or bool(self._messages)
+        return self._position is not None or bool(self._messages) or bool(self._announcements)
 
     def _say_farewell(self) -> None:
         with self._changed:

@@ -16,6 +16,7 @@ from django_sse.brokers.channel_layer import ChannelLayerBroker
 from django_sse.brokers.local import LocalBroker
 from django_sse.brokers.postgres import PostgresBroker
 from django_sse.brokers.redis import RedisBroker
+from django_sse.census import PART
 from tests.services import need_postgresql, need_redis
 from tests.settings import POSTGRESQL
 
@@ -37,8 +38,12 @@ class Hearing:
     def __init__(self) -> None:
         self.rings = 0
         self.events: list[tuple[str, str, str]] = []
+        self.announcements: list[dict[str, Any]] = []
         self.heard = asyncio.Event()
         self.threads: set[int] = set()
+
+    def connected(self) -> None:
+        self.doorbell()
 
     def doorbell(self) -> None:
         self.rings += 1
@@ -46,6 +51,12 @@ class Hearing:
 
     def ephemeral(self, channel: str, type: str, data: str) -> None:
         self.events.append((channel, type, data))
+        self._hear()
+
+    def announcement(self, announcement: dict[str, Any]) -> None:
+        if "hub" not in announcement:
+            raise ValueError("no hub's")
+        self.announcements.append(announcement)
         self._hear()
 
     def _hear(self) -> None:
@@ -111,6 +122,16 @@ async def test_every_listener_hears_once(broker: Broker) -> None:
             assert hearing.events == [("orders", "typing", '{"who":"Ann"}'), ("orders", "typing", '"é\u2028\\"')]
 
 
+async def test_every_listener_hears_an_announcement_once(broker: Broker) -> None:
+    told = {"hub": "a", "streams": {"é": 1}, "all": True}
+    async with listening(broker) as one, listening(broker) as other:
+        broker.announce(told)
+        broker.announce({"hub": "b"})
+        for hearing in (one, other):
+            await hearing.until(lambda hearing=hearing: len(hearing.announcements) >= 2)
+            assert hearing.announcements == [told, {"hub": "b"}]
+
+
 async def test_it_is_told_in_its_own_thread_whoever_rings(broker: Broker) -> None:
     async with listening(broker) as hearing:
         before = hearing.rings
@@ -148,6 +169,18 @@ async def test_another_process_hears_each_message_once(two_processes: tuple[Brok
             assert sorted(event[2] for event in hearing.events) == ["1", "2"]
 
 
+async def test_another_process_hears_an_announcement_once(two_processes: tuple[Broker, Broker]) -> None:
+    here, there = two_processes
+    most = {f"{number:012}": 999_999 for number in range(PART)}
+    async with listening(here) as own, listening(there) as others:
+        here.announce({"hub": "a" * 32, "streams": most, "all": True, "ask": True})
+        there.announce({"hub": "b" * 32})
+        for hearing in (own, others):
+            await hearing.until(lambda hearing=hearing: len(hearing.announcements) >= 2)
+            assert sorted(one["hub"][0] for one in hearing.announcements) == ["a", "b"]
+            assert {"a" * 32: most, "b" * 32: None} == {one["hub"]: one.get("streams") for one in hearing.announcements}
+
+
 async def test_a_burst_of_positions_is_one_ring_or_few(two_processes: tuple[Broker, Broker]) -> None:
     here, there = two_processes
     async with listening(there) as others:
@@ -171,6 +204,7 @@ async def test_strangers_words_are_ignored(two_processes: tuple[Any, Any], caplo
             '["x","a","forged\\ntype","d"]',
             '["x","a",1,"d"]',
             '["x","a","t","d","more"]',
+            '["x",{"streams":{}}]',
             "[" * 7000,
         ]
         for word in words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from tests.live.settings import *  # noqa: F403
@@ -18,3 +19,8 @@ DJANGO_SSE["AUTHORIZE"] = "tests.security.views.rules"
 if os.environ.get("STRICT_PAGES"):
     DEBUG = True  # for the static files
     MIDDLEWARE = ["tests.security.policy.strict", *MIDDLEWARE]
+if "CENSUS" in os.environ:
+    from django_sse import census
+
+    for _name, _seconds in json.loads(os.environ["CENSUS"]).items():
+        setattr(census, _name, _seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -12,14 +13,13 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import include, path
 
-from django_sse import allowance, asend_event, send_events
+from django_sse import allowance, asend_event, census, send_events
 from django_sse.address import client_address
 from django_sse.allowance import QUESTION, Allowance
 from django_sse.hub import Hub
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
-from django_sse.warden import Warden
-from tests.security.waiting import counting
+from tests.security.waiting import counting, until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -82,6 +82,41 @@ class TestStreams:
         assert sum(told_to_wait(piece) for piece in first) == len(first) - 3
         for one in pieces:
             await one.aclose()
+
+    async def test_of_one_user_over_the_event_loops_of_a_process(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(census, "LEASE", 1000)
+        settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 3}
+        ann = await logged_in()
+        pk = str((await User.objects.aget()).pk)
+        enough = threading.Event()
+
+        async def elsewhere() -> None:
+            for _ in range(2):
+                Hub.current().census.add(pk, "")
+            await asyncio.to_thread(enough.wait, 30)
+
+        other = threading.Thread(target=asyncio.run, args=[elsewhere()])
+        async with listen(ann, "/fixed/"):
+            assert not Hub.current().census.is_full(pk, "")
+            other.start()
+            await until(lambda: Hub.current().census.is_full(pk, ""))
+            assert told_to_wait(await body(await ann.get("/fixed/")))
+            enough.set()
+            await until(lambda: not other.is_alive())
+            await until(lambda: not Hub.current().census.is_full(pk, ""))
+
+    async def test_a_hub_that_is_made_anew_counts_anew(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 1}
+        ann = await logged_in()
+        for _ in range(3):
+            async with listen(ann, "/fixed/") as events:
+                hub = Hub.current()
+                hub._task.cancel()
+                with pytest.raises(EOFError):
+                    await events.next()
+            assert Hub.current() is not hub
 
     async def test_of_one_address(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_ADDRESS": 2}
@@ -320,4 +355,4 @@ async def test_an_address_that_nobody_knows_is_not_counted(settings: Any) -> Non
     request: Any = AsyncRequestFactory().get("/")
     request.META["REMOTE_ADDR"] = ""
     async with listen(AsyncClient(), "/fixed/"):
-        assert not Warden.is_full(Hub.current(), None, client_address(request))
+        assert not Hub.current().census.is_full(None, client_address(request))

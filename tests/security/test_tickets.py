@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,10 +21,13 @@ from django.utils import timezone
 
 from django_sse import asend_event, close_streams, log, tickets
 from django_sse.control import CONTROL
+from django_sse.examiner import Examiner
 from django_sse.models import Event, Head
+from django_sse.seal import LONGEST, seal, unseal
 from django_sse.testing import EventReader, Parser, listen
 from django_sse.tickets import asign_ticket, sign_ticket
 from django_sse.views import EventStreamView
+from tests.security.waiting import until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -158,8 +163,13 @@ class TestRefused:
             lambda one: one.user.delete(),
             lambda one: close_streams(user=one.user),
             lambda one: close_streams(channel=one.channels[0]),
+            lambda one: Session.objects.all().delete(),
+            lambda one: logged_in_as_another(one),
         ],
-        ids=["logout", "password", "password unseen", "inactive", "deleted", "closed", "channel closed"],
+        ids=[
+            *["logout", "password", "password unseen", "inactive", "deleted", "closed", "channel closed"],
+            *["session deleted", "session is another's"],
+        ],
     )
     async def test_after_the_right_has_ended(self, end: Any) -> None:
         one = await signed()
@@ -213,6 +223,10 @@ class TestWhileOpen:
             (lambda one: User.objects.update(password="after"), "expired"),
             (lambda one: User.objects.update(is_active=False), "deactivated"),
             (lambda one: User.objects.all().delete(), "deactivated"),
+            (lambda one: Session.objects.all().delete(), "expired"),
+            (lambda one: one.client.session.flush(), "expired"),
+            (lambda one: one.client.session.cycle_key(), "expired"),
+            (lambda one: logged_in_as_another(one), "expired"),
         ],
     )
     async def test_it_is_asked_again_like_any_other(self, settings: Any, end: Any, reason: str) -> None:
@@ -227,15 +241,145 @@ class TestWhileOpen:
     async def test_it_outlives_its_minute_but_not_its_session(self, settings: Any, monkeypatch: Any) -> None:
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
         one = await signed()
-        until = (await Session.objects.aget()).expire_date.timestamp()
+        end = (await Session.objects.aget()).expire_date.timestamp()
         now = time.time()
         async with listen(AsyncClient(), one.address) as events:
             monkeypatch.setattr(time, "time", lambda: now + 2 * tickets.AGE)
             await asend_event(one.channels[0], None, "still")
             assert (await events.next()).json() == "still"
-            later = timezone.now().fromtimestamp(until + 1, timezone.get_current_timezone())
+            later = timezone.now().fromtimestamp(end + 1, timezone.get_current_timezone())
             monkeypatch.setattr(timezone, "now", lambda: later)
             assert await farewell(events) == "expired"
+
+    async def test_it_is_given_no_session(self, settings: Any) -> None:
+        """Whoever has a ticket has no session, also when the authoriser is asked again."""
+        seen: list[Any] = []
+
+        def authorize(request: Any, channel: str) -> bool:
+            seen.append((request.session.session_key, dict(request.session.items())))
+            return True
+
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1, "AUTHORIZE": authorize}
+        one = await signed()
+        async with listen(AsyncClient(), one.address):
+            await until(lambda: len(seen) > 2)
+        assert seen == [(None, {})] * len(seen)
+
+    @pytest.mark.parametrize(
+        "engine", ["db", "cache", "cached_db", "file"], ids=lambda engine: f"django.contrib.sessions.backends.{engine}"
+    )
+    async def test_in_every_store_of_sessions(self, settings: Any, engine: str, tmp_path: Any) -> None:
+        settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+        settings.SESSION_FILE_PATH = str(tmp_path)
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        one = await signed()
+        async with listen(AsyncClient(), one.address) as events:
+            await asend_event(one.channels[0], None, "still")
+            assert (await events.next()).json() == "still"
+            await sync_to_async(lambda: one.client.session.flush())()
+            assert await farewell(events) == "expired"
+        assert await status(one.address) == 403
+
+    async def test_where_the_session_is_the_cookie(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There is none to be looked for: the ticket's stream ends when that one would have."""
+        settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        one = await signed()
+        assert signing.loads(one.ticket, salt="django_sse.tickets")["k"] is None
+        async with listen(AsyncClient(), one.address) as events:
+            await asend_event(one.channels[0], None, "still")
+            assert (await events.next()).json() == "still"
+            later = timezone.now() + timedelta(seconds=settings.SESSION_COOKIE_AGE + 1)
+            monkeypatch.setattr(timezone, "now", lambda: later)
+            assert await farewell(events) == "expired"
+
+    async def test_a_session_that_was_prolonged(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        one = await signed()
+        session = await Session.objects.aget()
+        later = session.expire_date + timedelta(seconds=1)
+        await Session.objects.aupdate(expire_date=session.expire_date + timedelta(days=1))
+        asked: list[Any] = []
+        examine = Examiner.examine
+
+        async def noted(self: Examiner, *args: Any) -> Any:
+            asked.append(await examine(self, *args))
+            return asked[-1]
+
+        async with listen(AsyncClient(), one.address) as events:
+            monkeypatch.setattr(timezone, "now", lambda: later)
+            monkeypatch.setattr(Examiner, "examine", noted)
+            await until(lambda: len(asked) > 2)
+            await asend_event(one.channels[0], None, "still")
+            assert (await events.next()).json() == "still"
+
+
+class TestSessionKey:
+    """It is as good as the cookie, and a ticket stands in access logs."""
+
+    async def test_nobody_can_read_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        one = await signed()
+        key = one.client.session.session_key
+        content = signing.loads(one.ticket, salt="django_sse.tickets")
+        texts = [one.ticket, *(str(value) for value in content.values())]
+        for text in texts:
+            assert key not in text
+            with suppress(ValueError):
+                assert key.encode() not in signing.b64_decode(text.encode())
+        ticket = await sync_to_async(tickets.redeem)(one.ticket)
+        assert ticket is not None
+        assert ticket.session_key == key
+        assert key not in f"{ticket!r}{ticket}"
+        caplog.set_level(0)
+        async with listen(AsyncClient(), one.address):
+            await sync_to_async(lambda: Session.objects.all().delete())()
+        assert key not in caplog.text
+
+    async def test_no_two_tickets_hide_it_alike(self) -> None:
+        one = await signed()
+        sealed = set()
+        for _ in range(3):
+            response = await sync_to_async(one.client.get)("/ticket/?channel=public.a")
+            sealed.add(signing.loads(response.json()["ticket"], salt="django_sse.tickets")["k"])
+        assert len(sealed) == 3
+        raw = [signing.b64_decode(one.encode())[16:] for one in sealed]
+        assert len({one[:4] for one in raw}) == 3, "not one pad for all"
+
+    async def test_after_the_secret_key_was_changed(self, settings: Any) -> None:
+        old = settings.SECRET_KEY
+        one = await signed()
+        settings.SECRET_KEY = "new"
+        settings.SECRET_KEY_FALLBACKS = ["older", old]
+        ticket = await sync_to_async(tickets.redeem)(one.ticket)
+        assert ticket is not None
+        assert ticket.session_key == one.client.session.session_key
+        settings.SECRET_KEY_FALLBACKS = []
+        assert await status(one.address) == 403
+
+    async def test_one_that_does_not_belong_to_the_ticket_opens_nothing(self) -> None:
+        one = await signed()
+        content = signing.loads(one.ticket, salt="django_sse.tickets")
+        assert await sync_to_async(tickets.redeem)(signing.dumps(content, salt="django_sse.tickets")) is not None
+        other = signing.dumps({**content, "k": seal("x" * 32)}, salt="django_sse.tickets")
+        assert await sync_to_async(tickets.redeem)(other) is None
+
+    @pytest.mark.parametrize("secret", ["", "a", "ü" * 32, "x" * LONGEST])
+    def test_a_seal_shows_what_it_hid(self, secret: str) -> None:
+        assert list(unseal(seal(secret) or "")) == [secret]
+
+    def test_what_is_longer_than_a_pad_is_not_sealed(self) -> None:
+        assert seal("x" * (LONGEST + 1)) is None
+        assert seal("ü" * LONGEST) is None
+
+
+def logged_in_as_another(one: Signed) -> None:
+    """In the same session, as somebody who knows its key by then: the row is another user's."""
+    other = User.objects.create_user("bob")
+    row = Session.objects.get()
+    store = one.client.session
+    store["_auth_user_id"] = str(other.pk)
+    row.session_data = store.encode(dict(store.items()))
+    row.save()
 
 
 def log_out(one: Signed) -> None:
