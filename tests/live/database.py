@@ -13,15 +13,17 @@ import psycopg
 
 from tests.server import ROOT, environment
 from tests.services import missing
-from tests.settings import POSTGRESQL
+from tests.settings import MYSQL, POSTGRESQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["SETTINGS", "Database", "make_database"]
 
 SETTINGS = "tests.live.settings"
+NAMED_BY = {"sqlite": "LIVE_SQLITE", "postgresql": "PGDATABASE", "mysql": "MYSQL_DATABASE"}
+"""The variable that tells a server which database to use."""
 
 
 class Database:
@@ -30,10 +32,11 @@ class Database:
     def __init__(self, vendor: str, name: str) -> None:
         self.vendor = vendor
         self.name = name
-        self.env = {"DATABASE": vendor, "LIVE_SQLITE" if vendor == "sqlite" else "PGDATABASE": name}
+        self.env = {"DATABASE": vendor, NAMED_BY[vendor]: name}
 
     def connect(self) -> Any:
-        """Return a connection of the driver; as a context manager it closes itself only on PostgreSQL."""
+        """Return a connection of the driver; as a context manager it closes itself only on PostgreSQL. Not for MySQL:
+        the tests that look at its tables do so by Django."""
         return sqlite3.connect(self.name) if self.vendor == "sqlite" else _postgresql(self.name)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -74,24 +77,50 @@ def _postgresql(name: str) -> psycopg.Connection[Any]:
 
 
 @contextmanager
+def _mysql() -> Iterator[Callable[[str], None]]:
+    """Give what executes a statement as administrator of MySQL or MariaDB."""
+    try:
+        import MySQLdb
+    except ImportError:
+        missing("This test needs mysqlclient: pip install --group mariadb.")
+    try:
+        connection = MySQLdb.connect(host=MYSQL["HOST"], user=MYSQL["USER"], password=MYSQL["PASSWORD"])
+    except MySQLdb.OperationalError as error:
+        missing(f"This test needs MySQL or MariaDB at {MYSQL['HOST']} ({error}).")
+    with closing(connection), closing(connection.cursor()) as cursor:
+        yield cursor.execute
+
+
+@contextmanager
+def _administration(vendor: str) -> Iterator[Callable[[str], object]]:
+    if vendor == "mysql":
+        with _mysql() as execute:
+            yield execute
+        return
+    try:
+        connection = _postgresql(POSTGRESQL["NAME"])
+    except psycopg.OperationalError as error:
+        missing(f"The live tests need PostgreSQL at {POSTGRESQL['HOST']} ({error}).")
+    with closing(connection):
+        yield connection.execute
+
+
+@contextmanager
 def make_database(vendor: str, directory: Path) -> Iterator[Database]:
-    """Create and migrate a database; drop it at the end. Skips where PostgreSQL cannot be reached, except in CI."""
+    """Create and migrate a database; drop it at the end. Skips where its server cannot be reached, except in CI."""
     if vendor == "sqlite":
         database = Database(vendor, str(directory / "live.sqlite3"))
         database.manage("migrate", "--run-syncdb", "--verbosity=0")
         yield database
         return
     name = f"django_sse_live_{os.getpid()}"
-    try:
-        administration = _postgresql(POSTGRESQL["NAME"])
-    except psycopg.OperationalError as error:
-        missing(f"The live tests need PostgreSQL at {POSTGRESQL['HOST']} ({error}).")
-    with closing(administration):
-        administration.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        administration.execute(f"CREATE DATABASE {name}")
+    force, characters = (" WITH (FORCE)", "") if vendor == "postgresql" else ("", " CHARACTER SET utf8mb4")
+    with _administration(vendor) as execute:
+        execute(f"DROP DATABASE IF EXISTS {name}{force}")
+        execute(f"CREATE DATABASE {name}{characters}")
         try:
             database = Database(vendor, name)
             database.manage("migrate", "--run-syncdb", "--verbosity=0")
             yield database
         finally:
-            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            execute(f"DROP DATABASE {name}{force}")
