@@ -85,6 +85,25 @@ class TestCaches:
             assert (await sync_to_async(client.get)(address)).status_code == 403
         assert (await AsyncClient().get(address)).status_code == 403
 
+    def test_nor_for_the_same_client(self, settings: Any) -> None:
+        """Django keeps an answer for each cookie: what came since, or a right that ended, would not be seen."""
+        settings.MIDDLEWARE = [
+            "django.middleware.cache.UpdateCacheMiddleware",
+            *settings.MIDDLEWARE,
+            "django.middleware.cache.FetchFromCacheMiddleware",
+        ]
+        user = User.objects.create_user("ann")
+        client = Client()
+        client.force_login(user)
+        address = f"/events/?channel=user.{user.pk}&since=0"
+        for accept in ("text/event-stream", "application/json"):
+            send_event(f"user.{user.pk}", None, f"first as {accept}")
+            assert b"first as" in client.get(address, headers={"Accept": accept}).content
+            send_event(f"user.{user.pk}", None, f"second as {accept}")
+            assert f"second as {accept}".encode() in client.get(address, headers={"Accept": accept}).content
+        User.objects.update(is_active=False)
+        assert client.get(address).status_code == 403
+
     async def test_nothing_is_compressed(self, settings: Any) -> None:
         """A secret and a text of somebody else's in one compressed stream tell of each other by their length."""
         settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -209,6 +211,78 @@ class TestAskedAgain:
             finally:
                 free.set()
 
+    async def test_a_user_who_was_deleted_by_sql(self) -> None:
+        user, client = await logged_in()
+        async with listen(client, "/fixed/") as events:
+            await sync_to_async(lambda: User.objects.filter(pk=user.pk)._raw_delete("default"))()
+            assert await farewell(events) == "deactivated"
+
+    async def test_those_who_are_nearly_due_are_asked_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sessions and users are one question for all of them."""
+        together: list[int] = []
+        examine = examiner.Examiner.examine
+
+        async def noted(self: Any, grants: Any, *args: Any) -> Any:
+            together.append(len(grants))
+            return await examine(self, grants, *args)
+
+        monkeypatch.setattr(examiner.Examiner, "examine", noted)
+        async with AsyncExitStack() as stack:
+            for _ in range(10):
+                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=public.a"))
+            await until(lambda: max(together, default=0) == 10)
+
+    async def test_the_end_of_a_session_does_not_wait_for_the_others_authoriser(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor for the patience that it is given: they were all asked at once."""
+        monkeypatch.setattr(examiner, "PATIENCE", 60)
+        asked, free = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: Any, channel: str) -> bool:
+            if asked.is_set():
+                await free.wait()
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": slow}
+        _, client = await logged_in()
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
+            events = await stack.enter_async_context(listen(client, "/events/?channel=b"))
+            await User.objects.aupdate(is_active=False)
+            asked.set()
+            assert await farewell(events) == "deactivated"
+            free.set()
+
+    async def test_beyond_a_few_that_hang_nobody_is_asked(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Each of them is a thread that nothing can end."""
+        monkeypatch.setattr(examiner, "HANGING", 2)
+        monkeypatch.setattr(examiner, "PATIENCE", 0.1)
+        monkeypatch.setattr(rounds, "AGAIN", 0.1)
+        hangs, free = threading.Event(), threading.Event()
+        begun: list[str] = []
+
+        def hanging(request: Any, channel: str) -> bool:
+            if hangs.is_set():
+                begun.append(channel)
+                free.wait(30)
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
+        async with AsyncExitStack() as stack:
+            for name in "abcd":
+                await stack.enter_async_context(listen(AsyncClient(), f"/events/?channel={name}"))
+            hangs.set()
+            try:
+                await until(lambda: "2 earlier questions have no answer yet" in caplog.text)
+                assert len(begun) == 2
+            finally:
+                free.set()
+            await until(lambda: len(begun) > 2)
+
 
 class Own(ModelBackend):
     """A backend of the project's own."""
@@ -236,6 +310,23 @@ class TestNotices:
             await until(failed.is_set)
             await aclose_streams(user=user, reason="because")
             assert await farewell(events) == "because"
+
+    async def test_one_that_was_heard_while_the_stream_was_being_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By the whole process: the log had gone on before the stream was admitted."""
+        user, client = await logged_in()
+        decide = EventStreamView._decide
+
+        async def and_then_it_ends(self: Any, request: Any) -> Any:
+            decided = await decide(self, request)
+            await aclose_streams(user=user, reason="meanwhile")
+            await until(lambda: Hub.current().ring.head == 1)
+            return decided
+
+        async with listen(AsyncClient(), "/fixed/"):
+            monkeypatch.setattr(EventStreamView, "_decide", and_then_it_ends)
+            response: Any = await client.get("/fixed/")
+            text = b"".join([piece async for piece in response.streaming_content])
+        assert b'{"reason": "meanwhile"}' in text
 
     async def test_who_missed_more_than_is_remembered_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As a stream that takes long to be opened, while many rights end."""
