@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,15 +16,18 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
+from django.core import signing
 from django.db import OperationalError, transaction
 from django.test import AsyncClient, RequestFactory
 from django.urls import include, path
 
 from django_sse import aclose_streams, asend_event, examiner, revocation, rounds, warden
 from django_sse.access import Rules, own, permission, staff
+from django_sse.control import CONTROL, Notice
 from django_sse.hub import Hub
 from django_sse.models import Event
 from django_sse.testing import listen
+from django_sse.tickets import asign_ticket, redeem, sign_ticket
 from django_sse.views import EventStreamView
 from tests.security.waiting import until
 
@@ -283,6 +287,22 @@ class TestAskedAgain:
                 free.set()
             await until(lambda: len(begun) > 2)
 
+    async def test_the_words_of_what_could_not_answer_are_not_logged(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(rounds, "AGAIN", 0.1)
+
+        words = ".".join(["private", "ann"])  # so that the line of source, which a traceback quotes, is no hit
+
+        async def late(self: Any, request: Any) -> Any:
+            raise TimeoutError(words)
+
+        async with listen(AsyncClient(), "/fixed/"):
+            monkeypatch.setattr(EventStreamView, "get_channels", late)
+            await until(lambda: "could not be asked again" in caplog.text)
+        ours = [record for record in caplog.records if record.name.startswith("django_sse")]
+        assert words not in "\n".join(logging.Formatter().format(record) for record in ours)
+
 
 class Own(ModelBackend):
     """A backend of the project's own."""
@@ -327,6 +347,27 @@ class TestNotices:
             response: Any = await client.get("/fixed/")
             text = b"".join([piece async for piece in response.streaming_content])
         assert b'{"reason": "meanwhile"}' in text
+
+    def test_a_ticket_knows_of_one_that_has_no_position_yet(self) -> None:
+        """Its publisher may have died, or may be about to give it one."""
+        request: Any = RequestFactory().get("/")
+        request.user = User.objects.create_user("ann")
+        ticket = sign_ticket(request, ["public.a"])
+        assert redeem(ticket)
+        Event.objects.create(channel=CONTROL, data=Notice("because", frozenset({str(request.user.pk)})).encode())
+        assert redeem(ticket) is None
+
+    async def test_nothing_that_is_stored_holds_the_key_of_a_session(self) -> None:
+        """Whoever reads the log, or a ticket, is not to be somebody."""
+        user, client = await logged_in()
+        request: Any = RequestFactory().get("/")
+        request.user, request.session = user, await sync_to_async(lambda: client.session)()
+        key = request.session.session_key
+        content = signing.loads(await asign_ticket(request, ["public.a"]), salt="django_sse.tickets")
+        await client.alogout()
+        notice = await Event.objects.aget()
+        assert content["s"] == json.loads(notice.data)["session"]
+        assert key[:8] not in json.dumps(content) + notice.data
 
     async def test_who_missed_more_than_is_remembered_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As a stream that takes long to be opened, while many rights end."""
