@@ -26,6 +26,7 @@ from django_sse.access import Rules, own, permission, staff
 from django_sse.control import CONTROL, Notice
 from django_sse.hub import Hub
 from django_sse.models import Event
+from django_sse.publish import send_notice
 from django_sse.testing import listen
 from django_sse.tickets import asign_ticket, redeem, sign_ticket
 from django_sse.views import EventStreamView
@@ -236,29 +237,6 @@ class TestAskedAgain:
                 await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=public.a"))
             await until(lambda: max(together, default=0) == 10)
 
-    async def test_the_end_of_a_session_does_not_wait_for_the_others_authoriser(
-        self, settings: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Nor for the patience that it is given: they were all asked at once."""
-        monkeypatch.setattr(examiner, "PATIENCE", 60)
-        asked, free = asyncio.Event(), asyncio.Event()
-
-        async def slow(request: Any, channel: str) -> bool:
-            if asked.is_set():
-                await free.wait()
-            return True
-
-        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": slow}
-        _, client = await logged_in()
-        async with AsyncExitStack() as stack:
-            for _ in range(3):
-                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
-            events = await stack.enter_async_context(listen(client, "/events/?channel=b"))
-            await User.objects.aupdate(is_active=False)
-            asked.set()
-            assert await farewell(events) == "deactivated"
-            free.set()
-
     async def test_beyond_a_few_that_hang_nobody_is_asked(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -347,6 +325,30 @@ class TestNotices:
             response: Any = await client.get("/fixed/")
             text = b"".join([piece async for piece in response.streaming_content])
         assert b'{"reason": "meanwhile"}' in text
+
+    async def test_the_end_of_a_session_does_not_wait_for_the_others_authoriser(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor for the patience that it is given, where all are asked together."""
+        monkeypatch.setattr(examiner, "PATIENCE", 60)
+        asked, free = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: Any, channel: str) -> bool:
+            if asked.is_set():
+                await free.wait()
+            return True
+
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": slow}
+        _, client = await logged_in()
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
+            events = await stack.enter_async_context(listen(client, "/events/?channel=b"))
+            await User.objects.aupdate(is_active=False)
+            asked.set()
+            await sync_to_async(send_notice)(Notice("rights", ask=True).encode())
+            assert await farewell(events) == "deactivated"
+            free.set()
 
     def test_a_ticket_knows_of_one_that_has_no_position_yet(self) -> None:
         """Its publisher may have died, or may be about to give it one."""
