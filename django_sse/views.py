@@ -36,6 +36,7 @@ from django_sse.grant import client_name, get_user
 from django_sse.polling import due, wants_json
 from django_sse.responses import FrameResponse, encode_item, event_body
 from django_sse.stream import Stream, long_retry, retry
+from django_sse.unspoken import Secret
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -189,7 +190,7 @@ class EventStreamView(View):
                 self._again,
                 last=last,
                 initial=self.get_initial if type(self).get_initial is not EventStreamView.get_initial else None,
-                ticket=tickets.presented(request),
+                ticket=Secret.of(tickets.presented(request)),
             )
         except (InvalidChannel, _Senseless) as error:  # any other ValueError is the project's own, and its words too
             return HttpResponseBadRequest(f"{error}\n", content_type=PLAIN)

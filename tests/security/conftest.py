@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from tests.live.database import make_database
 from tests.proxy import proxy_to
 from tests.server import serve
 from tests.services import need_redis
-from tests.settings import REDIS_URL
+from tests.settings import POSTGRESQL, REDIS_URL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,20 +65,36 @@ def stream(
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """For what is the same on every database."""
     with make_database("sqlite", tmp_path_factory.mktemp("security")) as database:
         yield database
 
 
-def _workers(database: Database, factory: pytest.TempPathFactory, **sse: Any) -> Iterator[Workers]:
+@pytest.fixture(scope="session")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database of the kind that this run is about."""
+    with make_database(os.environ.get("DATABASE", "sqlite"), tmp_path_factory.mktemp("log")) as database:
+        yield database
+
+
+@contextmanager
+def _broker_of(database: Database) -> Iterator[tuple[Proxy, dict[str, str]]]:
+    """Give a way to the broker that can be cut, and the environment of a server that uses it: NOTIFY on PostgreSQL,
+    else Redis."""
+    if database.vendor == "postgresql":
+        with proxy_to(POSTGRESQL["HOST"], int(POSTGRESQL["PORT"])) as proxy:
+            yield proxy, {"NOTIFY_PORT": str(proxy.port)}
+        return
     need_redis()
     redis = urlsplit(REDIS_URL)
+    with proxy_to(redis.hostname or "127.0.0.1", redis.port or 6379) as proxy:
+        yield proxy, {"BROKER_URL": f"redis://127.0.0.1:{proxy.port}{redis.path}"}
+
+
+def _workers(database: Database, factory: pytest.TempPathFactory, **sse: Any) -> Iterator[Workers]:
     with ExitStack() as stack:
-        broker = stack.enter_context(proxy_to(redis.hostname or "127.0.0.1", redis.port or 6379))
-        env = {
-            **database.env,
-            "LIVE_SSE": json.dumps(sse),
-            "BROKER_URL": f"redis://127.0.0.1:{broker.port}{redis.path}",
-        }
+        broker, env = stack.enter_context(_broker_of(database))
+        env = {**database.env, **env, "LIVE_SSE": json.dumps(sse)}
         servers = [
             stack.enter_context(serve("uvicorn", SETTINGS, factory.mktemp("worker") / f"{name}.log", env))
             for name in ("one", "other")
@@ -86,12 +103,12 @@ def _workers(database: Database, factory: pytest.TempPathFactory, **sse: Any) ->
 
 
 @pytest.fixture(scope="package")
-def told(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+def told(log: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     """Workers that never ask again: only a notice closes a stream."""
-    yield from _workers(database, tmp_path_factory, RECHECK=None)
+    yield from _workers(log, tmp_path_factory, RECHECK=None)
 
 
 @pytest.fixture(scope="package")
-def asking(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+def asking(log: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     """Workers that ask again every second."""
-    yield from _workers(database, tmp_path_factory, RECHECK=1)
+    yield from _workers(log, tmp_path_factory, RECHECK=1)

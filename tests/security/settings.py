@@ -6,7 +6,7 @@ import json
 import os
 
 from tests.live.settings import *  # noqa: F403
-from tests.live.settings import CACHES, DJANGO_SSE, MIDDLEWARE
+from tests.live.settings import CACHES, DATABASES, DJANGO_SSE, MIDDLEWARE
 
 ROOT_URLCONF = "tests.security.urls"
 if "BROKER_URL" in os.environ:
@@ -14,6 +14,12 @@ if "BROKER_URL" in os.environ:
     DJANGO_SSE["BROKER"] = {
         "BACKEND": "django_sse.brokers.redis.RedisBroker",
         "OPTIONS": {"ALIAS": "broker"},
+    }
+if "NOTIFY_PORT" in os.environ:
+    DATABASES["doorbell"] = {**DATABASES["default"], "HOST": "127.0.0.1", "PORT": os.environ["NOTIFY_PORT"]}
+    DJANGO_SSE["BROKER"] = {
+        "BACKEND": "django_sse.brokers.postgres.PostgresBroker",
+        "OPTIONS": {"ALIAS": "doorbell"},
     }
 DJANGO_SSE["AUTHORIZE"] = "tests.security.views.rules"
 if os.environ.get("STRICT_PAGES"):

@@ -18,10 +18,19 @@ from django_sse.access import Rules, authenticated, own, permission, staff
 from django_sse.channels import check_channel
 from django_sse.models import Event
 from django_sse.testing import Parser, listen
+from django_sse.views import EventStreamView
 
 pytestmark = pytest.mark.usefixtures("committed")
 
-urlpatterns = [path("events/", include("django_sse.urls"))]
+
+class Left(EventStreamView):
+    """Leaves the choice to the client."""
+
+    async def get_channels(self, request: Any) -> None:
+        return None
+
+
+urlpatterns = [path("events/", include("django_sse.urls")), path("left/", Left.as_view())]
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +118,19 @@ async def test_what_is_no_name_is_refused_as_such(name: str) -> None:
             assert response.status_code == 400, encoded
     with pytest.raises(ValueError, match="not a channel name"):
         check_channel(name)
+
+
+@pytest.mark.parametrize("address", ["/events/", "/left/"])
+@pytest.mark.parametrize(
+    "names",
+    [["a", "b "], [f"a{number}" for number in range(21)], ["a"] * 21, ["a"] * 900],
+    ids=["a bad one", "too many", "one too often", "as many as Django takes"],
+)
+async def test_nobody_is_asked_about_names_that_make_no_sense(settings: Any, address: str, names: list[str]) -> None:
+    asked: list[str] = []
+    settings.DJANGO_SSE = {"AUTHORIZE": lambda request, channel: asked.append(channel) or True}
+    response = await AsyncClient().get(address + "?" + "&".join(f"channel={quote(name)}" for name in names))
+    assert (response.status_code, asked) == (400, [])
 
 
 @pytest.mark.parametrize("other", [name for names in ALIKE.values() for name in names])

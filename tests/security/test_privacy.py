@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import logging
 from io import StringIO
@@ -29,6 +30,7 @@ from django_sse.models import Event
 from django_sse.testing import Parser, listen
 from django_sse.tickets import asign_ticket
 from tests.security.waiting import until
+from tests.services import need_redis
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -85,6 +87,25 @@ class TestCaches:
             assert (await sync_to_async(client.get)(address)).status_code == 403
         assert (await AsyncClient().get(address)).status_code == 403
 
+    def test_nor_for_the_same_client(self, settings: Any) -> None:
+        """Django keeps an answer for each cookie: what came since, or a right that ended, would not be seen."""
+        settings.MIDDLEWARE = [
+            "django.middleware.cache.UpdateCacheMiddleware",
+            *settings.MIDDLEWARE,
+            "django.middleware.cache.FetchFromCacheMiddleware",
+        ]
+        user = User.objects.create_user("ann")
+        client = Client()
+        client.force_login(user)
+        address = f"/events/?channel=user.{user.pk}&since=0"
+        for accept in ("text/event-stream", "application/json"):
+            send_event(f"user.{user.pk}", None, f"first as {accept}")
+            assert b"first as" in client.get(address, headers={"Accept": accept}).content
+            send_event(f"user.{user.pk}", None, f"second as {accept}")
+            assert f"second as {accept}".encode() in client.get(address, headers={"Accept": accept}).content
+        User.objects.update(is_active=False)
+        assert client.get(address).status_code == 403
+
     async def test_nothing_is_compressed(self, settings: Any) -> None:
         """A secret and a text of somebody else's in one compressed stream tell of each other by their length."""
         settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
@@ -121,6 +142,22 @@ class TestHeaders:
             assert found == SET_BY_DJANGO, address
             if response.streaming:
                 await aiter(response.streaming_content).aclose()
+
+    async def test_nor_does_the_application_take_any_away(self) -> None:
+        """It takes one of ours out of the answer, with which a stream leaves its request."""
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/events/",
+            "query_string": b"channel=public.a",
+            "headers": [(b"host", b"testserver")],
+        }
+        talk = ApplicationCommunicator(get_asgi_application(), scope)
+        await talk.send_input({"type": "http.request"})
+        headers = {name.decode().title(): value.decode() for name, value in (await talk.receive_output(10))["headers"]}
+        assert {name: headers.get(name) for name in SET_BY_DJANGO} == SET_BY_DJANGO
+        await talk.send_input({"type": "http.disconnect"})
+        await talk.wait(10)
 
     async def test_a_header_with_underscores_is_not_the_one_with_hyphens(self) -> None:
         """A proxy strips or sets ``Last-Event-ID``; ``Last_Event_ID`` would pass it."""
@@ -340,13 +377,36 @@ class TestBroker:
             def doorbell(self) -> None:
                 pytest.fail("rang")
 
-            ephemeral: Any = doorbell
+            def ephemeral(self, *args: str) -> None:  # with its arguments: a TypeError would be taken for a refusal
+                pytest.fail(f"heard {args}")
 
         broker = RedisBroker({"ALIAS": "redis"})
         message = json.dumps(["somebody", *content] if isinstance(content, list) else content)
         broker._hear(message, Nobody())
         assert "did not write" in caplog.text
         assert "forged" not in caplog.text
+
+    async def test_a_site_hears_nothing_of_another_on_the_same_server(self, settings: Any) -> None:
+        need_redis()
+        settings.CACHES = {**settings.CACHES, "neighbour": {**settings.CACHES["redis"], "KEY_PREFIX": "neighbour"}}
+        ours, twin, neighbour = (RedisBroker({"ALIAS": alias}) for alias in ("redis", "redis", "neighbour"))
+        rung: list[bool] = []
+        heard: list[tuple[str, ...]] = []
+
+        class Listener:
+            def doorbell(self) -> None:
+                rung.append(True)
+
+            def ephemeral(self, *event: str) -> None:
+                heard.append(event)
+
+        listening = asyncio.create_task(ours.listen(Listener()))
+        await until(lambda: len(rung) >= 2)  # as a listener of this process, and by way of Redis
+        for broker, text in ((neighbour, "theirs"), (twin, "ours")):
+            await sync_to_async(broker._publish)(broker._encode("public.a", "message", text))
+        await until(lambda: heard)
+        listening.cancel()
+        assert heard == [("public.a", "message", "ours")]
 
 
 class TestPurge:

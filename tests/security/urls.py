@@ -14,6 +14,8 @@ urlpatterns = [
     path("boss/", views.boss),
     path("do/<str:cause>/<int:pk>/", views.do),
     path("slow/", views.slow),
+    path("cached/", views.cached),
+    path("own/", views.Own.as_view()),
     path("send/<str:channel>/", views.send),
     path("mine/<int:pk>/", views.Mine.as_view()),
     path("function/<int:pk>/", views.function),

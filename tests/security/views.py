@@ -121,6 +121,11 @@ async def slow(request: HttpRequest) -> HttpResponse:
     return HttpResponse("at last")
 
 
+def cached(request: HttpRequest) -> HttpResponse:
+    """Answer what any cache may keep, and differently each time."""
+    return HttpResponse(uuid4().hex)
+
+
 def send(request: HttpRequest, channel: str) -> HttpResponse:
     send_event(channel, text=json.loads(request.body))
     return HttpResponse("sent")
@@ -132,6 +137,14 @@ class Mine(EventStreamView):
     def get_channels(self, request: Any) -> list[str]:
         mine = Order.objects.filter(pk=self.kwargs["pk"], state=f"of {request.user.pk}")
         return [f"anything.{self.kwargs['pk']}"] if mine.exists() else []
+
+
+class Own(EventStreamView):
+    """One address for everybody, and for each the channel of their own."""
+
+    async def get_channels(self, request: Any) -> list[str]:
+        user = await request.auser()
+        return [f"user.{user.pk}"] if user.is_authenticated else []
 
 
 async def function(request: HttpRequest, pk: int) -> Any:
