@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import InterfaceError, OperationalError, connections
 
 from django_sse.recheck import DENIED, Who, denied, identify, of_session
@@ -128,7 +128,7 @@ class _Asking:
         return self._count.queries - self._shared if self.grant else 0
 
     async def run(self) -> None:
-        async with ThreadSensitiveContext():  # a thread of its own for what is sync, as a request has
+        async with ThreadSensitiveContext() as context:  # a thread of its own for what is sync, as a request has
             opened = await sync_to_async(self._count.begin)()
             try:
                 found = await sync_to_async(identify)(self._grants)
@@ -140,7 +140,7 @@ class _Asking:
                     self.grant = grant
                     self.reasons[grant] = await self._reason(grant, who)
             finally:
-                await sync_to_async(_close)(opened)
+                await _close_in_thread_of(context, opened)
 
     async def _reason(self, grant: Grant, who: Who | str) -> str | None:
         if isinstance(who, str):
@@ -175,6 +175,18 @@ class _Count:
     def _execute(self, execute: Callable[..., Any], *args: Any) -> Any:
         self.queries += 1
         return execute(*args)
+
+
+async def _close_in_thread_of(context: ThreadSensitiveContext, opened: ExitStack) -> None:
+    """Close, also if we are cancelled meanwhile, which ``sync_to_async`` would take as a wish not to.
+
+    That is no rare case: what was just found may have ended the last stream, and that ends the rounds.
+    """
+    thread = SyncToAsync.context_to_thread_executor.get(context)
+    if thread:
+        await asyncio.shield(asyncio.wrap_future(thread.submit(_close, opened)))
+    else:  # under async_to_sync one thread does all that is sync
+        await sync_to_async(_close)(opened)
 
 
 def _close(opened: ExitStack) -> None:
