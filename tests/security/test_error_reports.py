@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,18 @@ async def test_a_service_that_answers_nonsense(reports: Reports, answer: dict[st
         (event,) = reports.events
         assert any(value["type"] == "UpstreamError" for value in event["exception"]["values"])
         assert KEY[:8] not in reports.text
+
+
+@pytest.mark.parametrize("answer", ODD)
+async def test_the_key_is_in_no_variable_of_another_name(answer: dict[str, Any]) -> None:
+    """``api_key`` is known to such services as a secret; of a frame with many variables they show only some."""
+    with upstream() as service:
+        vars(service).update(answer)
+        with pytest.raises(UpstreamError) as raised:
+            await anext(openai_tokens([], base_url=service.url, model="m", api_key=KEY))
+    frames = [frame for frame, _ in traceback.walk_tb(raised.tb) if str(frame.f_globals["__name__"]).startswith(OURS)]
+    assert frames
+    assert {name for frame in frames for name, value in frame.f_locals.items() if KEY[:8] in repr(value)} == {"api_key"}
 
 
 @pytest.mark.parametrize("answer", ODD)

@@ -155,9 +155,9 @@ class TestHeaders:
         talk = ApplicationCommunicator(get_asgi_application(), scope)
         await talk.send_input({"type": "http.request"})
         headers = {name.decode().title(): value.decode() for name, value in (await talk.receive_output(10))["headers"]}
-        assert {name: headers.get(name) for name in SET_BY_DJANGO} == SET_BY_DJANGO
         await talk.send_input({"type": "http.disconnect"})
         await talk.wait(10)
+        assert {name: headers.get(name) for name in SET_BY_DJANGO} == SET_BY_DJANGO
 
     async def test_a_header_with_underscores_is_not_the_one_with_hyphens(self) -> None:
         """A proxy strips or sets ``Last-Event-ID``; ``Last_Event_ID`` would pass it."""

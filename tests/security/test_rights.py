@@ -61,6 +61,12 @@ async def farewell(events: Any) -> str:
     return json.loads(event.data)["reason"]
 
 
+async def body(response: Any) -> bytes:
+    """Return all of a stream that is to end."""
+    async with asyncio.timeout(30):
+        return b"".join([piece async for piece in response.streaming_content])
+
+
 def may_view() -> Permission:
     return Permission.objects.get(codename="view_order")
 
@@ -323,7 +329,7 @@ class TestNotices:
         async with listen(AsyncClient(), "/fixed/"):
             monkeypatch.setattr(EventStreamView, "_decide", and_then_it_ends)
             response: Any = await client.get("/fixed/")
-            text = b"".join([piece async for piece in response.streaming_content])
+            text = await body(response)
         assert b'{"reason": "meanwhile"}' in text
 
     async def test_the_end_of_a_session_does_not_wait_for_the_others_authoriser(
@@ -382,5 +388,5 @@ class TestNotices:
                 await aclose_streams(user=user.pk + 1, reason=f"number {number}")
             noted: Any = Hub.current().warden
             await until(lambda: [one.notice.reason for one in noted._notices] == ["number 3", "number 4"])
-            text = b"".join([piece async for piece in response.streaming_content])
+            text = await body(response)
         assert b'{"reason": "expired"}' in text
