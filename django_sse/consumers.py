@@ -34,6 +34,7 @@ from django_sse.admission import Admitted, admit
 from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.cursor import parse
+from django_sse.descriptors import needs_descriptors
 from django_sse.exceptions import InvalidChannel
 from django_sse.parser import Parser
 from django_sse.stream import Stream
@@ -76,7 +77,8 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
         request = _request(self.scope)
         admitted: object = None
         try:
-            admitted = await admit(request, partial(self._decide, request), stays=True)
+            with needs_descriptors():
+                admitted = await admit(request, partial(self._decide, request), stays=True)
         except (OperationalError, InterfaceError) as error:  # nobody could say yes or no
             logger.warning("A WebSocket could not be opened, its client may come back: %r", error)
         if isinstance(admitted, HttpResponseForbidden):

@@ -7,12 +7,12 @@ import pytest
 from tests.faults.backing import OwnDatabase, PostgreSQL, RedisServer, own_postgresql, own_redis
 from tests.faults.crowd import Crowd, crowd
 from tests.faults.ledger import Ledger, as_text
-from tests.live.conftest import start
+from tests.live.conftest import database_of, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["start"]
+__all__ = ["database_of", "start"]
 
 POLL = 1.0
 """``POLL_INTERVAL`` as it is without a setting."""
