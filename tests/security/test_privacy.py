@@ -390,18 +390,24 @@ class TestBroker:
         need_redis()
         settings.CACHES = {**settings.CACHES, "neighbour": {**settings.CACHES["redis"], "KEY_PREFIX": "neighbour"}}
         ours, twin, neighbour = (RedisBroker({"ALIAS": alias}) for alias in ("redis", "redis", "neighbour"))
-        rung: list[bool] = []
+        connected: list[bool] = []
         heard: list[tuple[str, ...]] = []
 
         class Listener:
+            def connected(self) -> None:
+                connected.append(True)
+
             def doorbell(self) -> None:
-                rung.append(True)
+                """Of no interest here."""
+
+            def announcement(self, announcement: dict[str, Any]) -> None:
+                """Of no interest here."""
 
             def ephemeral(self, *event: str) -> None:
                 heard.append(event)
 
         listening = asyncio.create_task(ours.listen(Listener()))
-        await until(lambda: len(rung) >= 2)  # as a listener of this process, and by way of Redis
+        await until(lambda: len(connected) >= 2)  # as a listener of this process, and by way of Redis
         for broker, text in ((neighbour, "theirs"), (twin, "ours")):
             await sync_to_async(broker._publish)(broker._encode("public.a", "message", text))
         await until(lambda: heard)
