@@ -16,7 +16,7 @@ from django_sse.unspoken import Unspoken
 
 if TYPE_CHECKING:
     from asyncio import Task
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from django_sse.grant import Grant
 
@@ -140,7 +140,7 @@ class _Asking:
                     self.grant = grant
                     self.reasons[grant] = await self._reason(grant, who)
             finally:
-                await sync_to_async(_close)(opened)
+                await _to_its_end(sync_to_async(_close)(opened))
 
     async def _reason(self, grant: Grant, who: Who | str) -> str | None:
         if isinstance(who, str):
@@ -175,6 +175,17 @@ class _Count:
     def _execute(self, execute: Callable[..., Any], *args: Any) -> Any:
         self.queries += 1
         return execute(*args)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` also where this is cancelled meanwhile: the stream that we have closed may have been the last one,
+    and who asks is cancelled with it. What has not begun in its thread by then would never be done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _close(opened: ExitStack) -> None:

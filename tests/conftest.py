@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -19,8 +20,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not iscoroutinefunction(pyfuncitem.obj):
         return None
     names: Any = pyfuncitem._fixtureinfo.argnames
-    async_to_sync(pyfuncitem.obj)(**{name: pyfuncitem.funcargs[name] for name in names})
+    async_to_sync(_to_its_end)(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+async def _to_its_end(test: Any, arguments: dict[str, Any]) -> None:
+    """Run ``test``, and wait for questions that it left: the end of the loop would cancel them in the middle of giving
+    their connections back, and the test's database could not be dropped."""
+    try:
+        await test(**arguments)
+    finally:
+        asking = [task for task in asyncio.all_tasks() if "_Asking.run" in repr(task.get_coro())]
+        if asking:
+            await asyncio.wait(asking, timeout=30)
 
 
 @pytest.fixture
