@@ -67,6 +67,13 @@ async def body(response: Any) -> bytes:
         return b"".join([piece async for piece in response.streaming_content])
 
 
+async def nobody_hangs() -> None:
+    """Wait until each question has its answer: a thread that outlives its event loop leaves its connection open."""
+    noted: Any = Hub.current().warden
+    asker = noted._rounds._asker
+    await until(lambda: not asker.hangs)
+
+
 def may_view() -> Permission:
     return Permission.objects.get(codename="view_order")
 
@@ -220,7 +227,9 @@ class TestAskedAgain:
                 await asend_event("anything", None, "still")
                 assert (await mine.next()).json() == "still"
             finally:
+                hangs.clear()
                 free.set()
+            await nobody_hangs()
 
     async def test_a_user_who_was_deleted_by_sql(self) -> None:
         user, client = await logged_in()
@@ -270,6 +279,8 @@ class TestAskedAgain:
             finally:
                 free.set()
             await until(lambda: len(begun) > 2)
+            hangs.clear()
+            await nobody_hangs()
 
     async def test_the_words_of_what_could_not_answer_are_not_logged(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -286,6 +297,25 @@ class TestAskedAgain:
             await until(lambda: "could not be asked again" in caplog.text)
         ours = [record for record in caplog.records if record.name.startswith("django_sse")]
         assert words not in "\n".join(logging.Formatter().format(record) for record in ours)
+
+
+async def test_a_connection_is_given_back_by_who_is_cancelled_meanwhile() -> None:
+    """As when the stream that was closed is the last one: nobody asks any more, and who asks is cancelled."""
+    begun, free = asyncio.Event(), asyncio.Event()
+    closed: list[bool] = []
+
+    async def close() -> None:
+        begun.set()
+        await free.wait()
+        closed.append(True)
+
+    task = asyncio.create_task(examiner._to_its_end(close()))
+    await begun.wait()
+    task.cancel()
+    asyncio.get_running_loop().call_soon(free.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed
 
 
 class Own(ModelBackend):
