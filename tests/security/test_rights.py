@@ -299,25 +299,6 @@ class TestAskedAgain:
         assert words not in "\n".join(logging.Formatter().format(record) for record in ours)
 
 
-async def test_a_connection_is_given_back_by_who_is_cancelled_meanwhile() -> None:
-    """As when the stream that was closed is the last one: nobody asks any more, and who asks is cancelled."""
-    begun, free = asyncio.Event(), asyncio.Event()
-    closed: list[bool] = []
-
-    async def close() -> None:
-        begun.set()
-        await free.wait()
-        closed.append(True)
-
-    task = asyncio.create_task(examiner._to_its_end(close()))
-    await begun.wait()
-    task.cancel()
-    asyncio.get_running_loop().call_soon(free.set)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert closed
-
-
 class Own(ModelBackend):
     """A backend of the project's own."""
 
