@@ -144,7 +144,8 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
 
 def _request(scope: Any) -> ASGIRequest:
     """Return what an authoriser looks at: the handshake as the request that it was."""
-    request: Any = ASGIRequest({**scope, "type": "http", "method": "GET"}, BytesIO())
+    handshake = ASGIRequest({**scope, "type": "http", "method": "GET"}, BytesIO())
+    request: Any = handshake  # gets what middleware puts on a request
     request.user = scope.get("user") or AnonymousUser()
     if "session" in scope:
         request.session = scope["session"]
@@ -153,4 +154,4 @@ def _request(scope: Any) -> ASGIRequest:
         return request.user
 
     request.auser = auser
-    return request  # type: ignore[no-any-return]
+    return handshake
