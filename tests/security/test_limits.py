@@ -19,7 +19,7 @@ from django_sse.allowance import QUESTION, Allowance
 from django_sse.hub import Hub
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
-from tests.security.waiting import counting, until
+from tests.security.waiting import body, counting, until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -41,12 +41,6 @@ async def logged_in(name: str = "ann") -> AsyncClient:
     client = AsyncClient()
     await client.aforce_login(await User.objects.acreate_user(name))
     return client
-
-
-async def body(response: Any) -> bytes:
-    if not response.streaming:
-        return response.content
-    return b"".join([piece async for piece in response.streaming_content])
 
 
 def told_to_wait(text: bytes) -> bool:

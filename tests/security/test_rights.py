@@ -30,7 +30,7 @@ from django_sse.publish import send_notice
 from django_sse.testing import listen
 from django_sse.tickets import asign_ticket, redeem, sign_ticket
 from django_sse.views import EventStreamView
-from tests.security.waiting import until
+from tests.security.waiting import body, until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -59,12 +59,6 @@ async def farewell(events: Any) -> str:
     event = await events.next()
     assert event.type == "sse.close", event
     return json.loads(event.data)["reason"]
-
-
-async def body(response: Any) -> bytes:
-    """Return all of a stream that is to end."""
-    async with asyncio.timeout(30):
-        return b"".join([piece async for piece in response.streaming_content])
 
 
 async def nobody_hangs() -> None:

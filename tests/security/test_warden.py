@@ -30,7 +30,7 @@ from django_sse.models import Event, Head
 from django_sse.publish import send_notice
 from django_sse.testing import Parser, capture_events, listen
 from django_sse.views import EventStreamView, event_stream
-from tests.security.waiting import until
+from tests.security.waiting import body, until
 from tests.shop.models import Order
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ class TestNotices:
             monkeypatch.setattr(EventStreamView, "_decide", and_then_it_ends)
             response: Any = await client.get("/fixed/")
             await until(lambda: watching()._notices)
-            text = b"".join([piece async for piece in response.streaming_content])
+            text = await body(response)
         assert text.endswith(b'event: sse.close\ndata: {"reason": "meanwhile"}\n\n')
         assert b"id:" not in text
 
@@ -323,7 +323,7 @@ class TestNotices:
             await sync_to_async(send_notice)(Notice("logout", session=fingerprint(key)).encode())
             assert await farewell(events) == "logout"
             response: Any = await client.get("/fixed/")  # the session is still there
-            text = b"".join([piece async for piece in response.streaming_content])
+            text = await body(response)
             assert b'{"reason": "logout"}' in text
 
     async def test_logging_out_does_not_fail_with_the_log(

@@ -10,7 +10,7 @@ from django.db import connection
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["counting", "until"]
+__all__ = ["body", "counting", "until"]
 
 
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -20,6 +20,14 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
             if condition():
                 return
             await asyncio.sleep(0.01)
+
+
+async def body(response: Any, seconds: float = 30) -> bytes:
+    """Return all of a response that is complete, or a stream that is to end."""
+    if not response.streaming:
+        return response.content
+    async with asyncio.timeout(seconds):
+        return b"".join([piece async for piece in response.streaming_content])
 
 
 @asynccontextmanager
