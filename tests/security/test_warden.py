@@ -379,7 +379,7 @@ class TestAskingAgain:
     async def test_the_database_away_closes_nothing(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
         monkeypatch.setattr(rounds, "AGAIN", 0.1)
-        failed = asyncio.Event()
+        failed = threading.Event()
 
         def away(*args: Any) -> Any:
             failed.set()
@@ -389,7 +389,7 @@ class TestAskingAgain:
         async with listen(client, "/fixed/") as events:
             with monkeypatch.context() as patch:
                 patch.setattr(examiner, "identify", away)
-                await asyncio.wait_for(failed.wait(), 10)
+                await until(failed.is_set)
                 await is_open(events, "anything")
             await Session.objects.all().adelete()
             assert await farewell(events) == "expired"
