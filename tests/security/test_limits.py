@@ -19,7 +19,8 @@ from django_sse.allowance import QUESTION, Allowance
 from django_sse.hub import Hub
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
-from tests.security.waiting import body, counting, until
+from tests.security.streams import body
+from tests.security.waiting import counting, until
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -29,6 +29,7 @@ from django_sse.hub import Hub
 from django_sse.models import Event
 from django_sse.testing import Parser, listen
 from django_sse.tickets import asign_ticket
+from tests.security.people import logged_in
 from tests.security.waiting import until
 from tests.services import need_redis
 
@@ -41,13 +42,6 @@ urlpatterns = [path("events/", include("django_sse.urls")), path("admin/", admin
 @pytest.fixture(autouse=True)
 def _settings(settings: Any) -> None:
     settings.ROOT_URLCONF = __name__
-
-
-async def logged_in(name: str = "ann") -> tuple[User, AsyncClient]:
-    user = await User.objects.acreate_user(name, password="a secret password")
-    client = AsyncClient()
-    await client.aforce_login(user)
-    return user, client
 
 
 class TestCaches:

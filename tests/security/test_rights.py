@@ -30,7 +30,9 @@ from django_sse.publish import send_notice
 from django_sse.testing import listen
 from django_sse.tickets import asign_ticket, redeem, sign_ticket
 from django_sse.views import EventStreamView
-from tests.security.waiting import body, until
+from tests.security.people import logged_in
+from tests.security.streams import body, farewell
+from tests.security.waiting import until, watching
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -48,23 +50,9 @@ def _settings(settings: Any) -> None:
     settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": None, "AUTHORIZE": RULES}
 
 
-async def logged_in(name: str = "ann", **fields: Any) -> tuple[User, AsyncClient]:
-    user = await User.objects.acreate_user(name, password="before", **fields)
-    client = AsyncClient()
-    await client.aforce_login(user)
-    return user, client
-
-
-async def farewell(events: Any) -> str:
-    event = await events.next()
-    assert event.type == "sse.close", event
-    return json.loads(event.data)["reason"]
-
-
 async def nobody_hangs() -> None:
     """Wait until each question has its answer: a thread that outlives its event loop leaves its connection open."""
-    noted: Any = Hub.current().warden
-    asker = noted._rounds._asker
+    asker = watching()._rounds._asker
     await until(lambda: not asker.hangs)
 
 

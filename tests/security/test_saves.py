@@ -19,7 +19,7 @@ from django_sse.access import Rules, staff
 from django_sse.control import CONTROL, Notice
 from django_sse.models import Event
 from django_sse.testing import listen
-from tests.security.test_warden import farewell
+from tests.security.streams import farewell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

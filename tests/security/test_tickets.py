@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -24,9 +23,10 @@ from django_sse.control import CONTROL
 from django_sse.examiner import Examiner
 from django_sse.models import Event, Head
 from django_sse.seal import LONGEST, seal, unseal
-from django_sse.testing import EventReader, Parser, listen
+from django_sse.testing import Parser, listen
 from django_sse.tickets import asign_ticket, sign_ticket
 from django_sse.views import EventStreamView
+from tests.security.streams import farewell
 from tests.security.waiting import until
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -75,12 +75,6 @@ async def status(address: str, **headers: str) -> int:
     if response.streaming:
         await aiter(response.streaming_content).aclose()
     return response.status_code
-
-
-async def farewell(events: EventReader) -> str:
-    event = await events.next()
-    assert event.type == "sse.close", event
-    return json.loads(event.data)["reason"]
 
 
 class TestGood:

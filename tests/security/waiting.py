@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.db import connection
 
+from django_sse.hub import Hub
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["body", "counting", "until"]
+__all__ = ["counting", "until", "watching"]
 
 
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -22,12 +24,9 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
             await asyncio.sleep(0.01)
 
 
-async def body(response: Any, seconds: float = 30) -> bytes:
-    """Return all of a response that is complete, or a stream that is to end."""
-    if not response.streaming:
-        return response.content
-    async with asyncio.timeout(seconds):
-        return b"".join([piece async for piece in response.streaming_content])
+def watching() -> Any:
+    """Return the warden of the running loop."""
+    return Hub.current().warden
 
 
 @asynccontextmanager
