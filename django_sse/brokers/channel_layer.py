@@ -86,6 +86,8 @@ class ChannelLayerBroker(NetworkBroker):
             if receiving:
                 receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
                 receiving.cancel()
+                # It may have got a message just now, and then tidies up behind that, on the connections below.
+                await asyncio.wait([receiving], timeout=PING_DEADLINE)
             close = getattr(layer, "close_pools", None)
             if close is None and type(layer).__module__ == "channels_redis.pubsub":
                 close = layer.flush  # closes what this object has; other layers empty the server by that name

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import threading
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from channels.layers import InMemoryChannelLayer
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
@@ -149,6 +150,37 @@ async def test_a_layer_that_is_given_up_leaves_nothing_open(outage: tuple[Proxy,
     async with asyncio.timeout(10):
         while proxy.open or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - what counts is in the proxy's thread
             await asyncio.sleep(0.01)
+
+
+class Lingering(InMemoryChannelLayer):
+    """Has something to do yet when it is told to receive no more."""
+
+    did: ClassVar[list[str]] = []
+
+    async def receive(self, channel: str) -> Any:
+        self.did.append("receives")
+        try:
+            return await super().receive(channel)
+        finally:
+            await asyncio.sleep(0.05)
+            self.did.append("has received")
+
+    async def close_pools(self) -> None:
+        self.did.append("is closed")
+
+
+async def test_a_layer_is_closed_once_it_receives_no_more(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.Lingering"}}
+    Lingering.did.clear()
+    messages = ChannelLayerBroker({})._messages()
+    assert await anext(messages) == ""
+    hearing = asyncio.ensure_future(anext(messages))
+    async with asyncio.timeout(10):
+        while not Lingering.did:  # noqa: ASYNC110 - what counts is in the layer
+            await asyncio.sleep(0)
+    hearing.cancel()
+    await asyncio.wait([hearing])
+    assert Lingering.did == ["receives", "has received", "is closed"]
 
 
 async def test_it_survives_flapping(outage: tuple[Proxy, Broker, Broker]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -184,8 +183,7 @@ def _main() -> None:
                     note("rollback", events[kept:])
             done += number
             if float(rate):
-                # Not time.sleep: libfaketime makes nonsense of the absolute time that it sleeps to.
-                select.select([], [], [], max(0.0, begun + done / float(rate) - time.monotonic()))
+                time.sleep(max(0.0, begun + done / float(rate) - time.monotonic()))
         connection.close()
 
     with ThreadPoolExecutor(int(threads)) as pool:
