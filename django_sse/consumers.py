@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from copy import copy
 from functools import partial
 from io import BytesIO
@@ -93,9 +93,14 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
         since = parse(request.GET.get("since", ""))
         self._sending = asyncio.create_task(self._send_all(admitted, since))
 
-    async def disconnect(self, code: int) -> None:
-        if sending := getattr(self, "_sending", None):
-            sending.cancel()
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the WebSocket. Its stream ends with it, however that ends: where a frame makes ``receive_json`` raise,
+        or is no JSON, Channels calls no ``disconnect``."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if sending := getattr(self, "_sending", None):
+                sending.cancel()
 
     async def send_event(self, event: ReceivedEvent) -> None:
         """Send one event. An ephemeral one has the ``id`` of what came before it, as in a browser."""
@@ -139,7 +144,8 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
             await self.close(AWAY)
         except Exception as error:
             logger.warning("A WebSocket's stream ended, its client may come back: %r", error)
-            await self.close(AWAY)
+            with suppress(Exception):  # what failed may have been the socket
+                await self.close(AWAY)
 
 
 def _request(scope: Any) -> ASGIRequest:

@@ -6,7 +6,7 @@ few texts a request is made anew, with the session and the user as they are then
 
 from __future__ import annotations
 
-from sys import intern
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth import SESSION_KEY
@@ -37,6 +37,23 @@ _DROPPED: Final = (
     "HTTP_USER_AGENT",
 )
 """What every browser sends and no permission depends on: most of the bytes."""
+_OWN: Final = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "QUERY_STRING"})
+"""What each client has for itself, and is not to outlive its stream."""
+_LONGEST: Final = 300
+"""Characters of a text that may be shared."""
+
+
+def _shared(value: Any) -> Any:
+    """Return ``value``, or one that is equal: most names and values are the same for many streams.
+
+    Not ``sys.intern``: some Pythons keep for ever what that is given, and a client may send what it likes.
+    """
+    return _one_of(value) if type(value) is str and len(value) <= _LONGEST else value
+
+
+@lru_cache(maxsize=1000)
+def _one_of(text: str) -> str:
+    return text
 
 
 async def get_user(request: HttpRequest) -> Any:
@@ -121,7 +138,7 @@ class Grant:
         self._path = request.path
         self._secure = request.is_secure()
         self._headers = {
-            intern(name): intern(value) if type(value) is str else value  # most are the same for many streams
+            _shared(name): value if name in _OWN else _shared(value)
             for name, value in request.META.items()
             if name in _FEW or (name.startswith("HTTP_") and not name.startswith(_DROPPED))
         }

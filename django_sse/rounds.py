@@ -12,7 +12,7 @@ import math
 import random
 from contextlib import suppress
 from heapq import heappop, heappush
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from django_sse.conf import settings
@@ -48,18 +48,30 @@ class Asked(Protocol):
         """End with ``sse.close``."""
 
 
+class _Turn:
+    """When a stream is to be looked at again. Void, and holding nobody, once it has ended or has another turn."""
+
+    __slots__ = ("due", "stream")
+
+    def __init__(self, due: float, stream: Asked) -> None:
+        self.due = due
+        self.stream: Asked | None = stream
+
+    def __lt__(self, other: _Turn) -> bool:
+        return self.due < other.due
+
+
 class Rounds:
     """Asks, from ``start`` to ``stop``, and closes who is denied. Everything happens in one event loop."""
 
     def __init__(self) -> None:
-        self._streams: dict[Asked, float] = {}
-        """With the time at which session and user of each are looked at again."""
-        self._due: list[tuple[float, int, Asked]] = []
-        """A heap; an entry whose time is not the stream's any more is void."""
+        self._streams: dict[Asked, _Turn] = {}
+        """With the turn in which session and user of each are looked at again."""
+        self._due: list[_Turn] = []
+        """A heap of turns; those that are void stay until their time."""
         self._waiting: dict[Asked, None] = {}
         """Those for whom what decides is to be asked, in turn."""
         self._urgent: dict[Asked, None] = {}
-        self._order = count()
         self._free_at = -math.inf
         """When the next question is paid for; ``inf`` while one is asked."""
         self._looker = Examiner(deciding=False)
@@ -85,8 +97,10 @@ class Rounds:
 
     def discard(self, stream: Asked) -> None:
         """Ask ``stream`` no more: it has ended."""
-        for streams in (self._streams, self._waiting, self._urgent):
-            streams.pop(stream, None)
+        if turn := self._streams.pop(stream, None):
+            turn.stream = None
+        self._waiting.pop(stream, None)
+        self._urgent.pop(stream, None)
 
     def ask_soon(self, streams: Iterable[Asked]) -> None:
         """Ask ``streams`` at once, whatever it costs."""
@@ -98,10 +112,12 @@ class Rounds:
         """Ask ``stream`` in so many seconds; by default when ``RECHECK`` says, each at a moment of its own."""
         if seconds is None:
             seconds = math.inf if settings.RECHECK is None else settings.RECHECK * random.uniform(0.7, 1.0)
-        due = self._streams[stream] = asyncio.get_running_loop().time() + seconds
+        if earlier := self._streams.get(stream):
+            earlier.stream = None
+        turn = self._streams[stream] = _Turn(asyncio.get_running_loop().time() + seconds, stream)
         if seconds < math.inf:
-            heappush(self._due, (due, next(self._order), stream))
-            if self._due[0][2] is stream:
+            heappush(self._due, turn)
+            if self._due[0] is turn:
                 self._planned.set()
 
     async def _look(self) -> None:
@@ -109,8 +125,8 @@ class Rounds:
         loop = asyncio.get_running_loop()
         while True:
             self._planned.clear()
-            await _until(self._due[0][0] if self._due else math.inf, self._planned)
-            if not self._due or self._due[0][0] > loop.time():
+            await _until(self._due[0].due if self._due else math.inf, self._planned)
+            if not self._due or self._due[0].due > loop.time():
                 continue
             batch = self._take_due(loop.time() + TICK)
             is_busy = self._free_at > loop.time() or self._waiting or self._urgent or self._asker.hangs
@@ -145,9 +161,8 @@ class Rounds:
 
     def _take_due(self, until: float) -> list[Asked]:
         batch: list[Asked] = []
-        while self._due and self._due[0][0] <= until and len(batch) < BATCH:
-            due, _, stream = heappop(self._due)
-            if self._streams.get(stream) == due:
+        while self._due and self._due[0].due <= until and len(batch) < BATCH:
+            if (stream := heappop(self._due).stream) is not None:
                 batch.append(stream)
         return batch
 

@@ -121,6 +121,27 @@ async def test_without_a_database_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await client.receive_output(timeout=10)) == {"type": "websocket.close", "code": AWAY}
 
 
+@pytest.mark.parametrize("frame", [{"text_data": "no JSON"}, {"bytes_data": b"{}"}, {"text_data": "{}"}])
+async def test_a_frame_that_makes_it_fail_ends_its_stream_too(frame: Any) -> None:
+    """Channels calls no ``disconnect`` then."""
+
+    class Chat(Room):
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            content["text"]
+
+    communicator = WebsocketCommunicator(Chat.as_asgi(), "/live/")
+    communicator.scope["user"] = await get_user_model().objects.acreate(username="ann")
+    assert await communicator.connect(timeout=10) == (True, None)
+    await communicator.receive_json_from(timeout=10)
+    hub = Hub.current()
+    count = hub._count
+    assert hub.census._own
+    await communicator.send_to(**frame)
+    with pytest.raises((ValueError, KeyError)):
+        await communicator.wait(timeout=10)
+    await until(lambda: hub._count < count and not hub.census._own)
+
+
 async def closed(communicator: WebsocketCommunicator) -> int:
     """Return the code with which the socket is closed, past whatever is sent before."""
     while (message := await communicator.receive_output(timeout=10))["type"] != "websocket.close":

@@ -109,6 +109,8 @@ class NetworkBroker(LocalBroker):
                 return
             channel, event_type, data = content
             wire.encode(data, event=event_type)
+            if event_type.startswith("sse."):
+                raise ValueError("reserved: only a process itself tells its clients such a thing")
             listener.ephemeral(check_channel(channel), event_type, data)
         except (ValueError, TypeError, AttributeError, RecursionError):
             logger.warning("The broker delivered something that django_sse did not write; ignored")

@@ -203,6 +203,7 @@ async def test_strangers_words_are_ignored(two_processes: tuple[Any, Any], caplo
             '["x","no spaces","t","d"]',
             '["x","a","forged\\ntype","d"]',
             '["x","a",1,"d"]',
+            '["x","a","sse.close","{}"]',
             '["x","a","t","d","more"]',
             '["x",{"streams":{}}]',
             "[" * 7000,

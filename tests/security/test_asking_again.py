@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import include, path
 
-from django_sse import aclose_streams, examiner, recheck, rounds
+from django_sse import aclose_streams, examiner, grant, recheck, rounds
 from django_sse.examiner import Examiner
 from django_sse.grant import Grant
 from django_sse.testing import listen
@@ -259,3 +259,41 @@ async def test_a_hundred_streams_of_one_user_are_one_question_for_each_table(mon
     assert findings.queries == 0, "nothing was asked that decides"
     assert 1 <= len(queries) <= 1 + SET_UP
     assert used[0].connection is None, "the connection is kept"
+
+
+async def test_who_has_ended_is_not_kept_until_their_turn() -> None:
+    """Whoever comes and goes quickly would fill the memory with what they sent."""
+
+    class Gone:
+        grant: Any = None
+
+        def close(self, reason: str, *, final: bool = True) -> None: ...
+
+    turns, gone = rounds.Rounds(), Gone()
+    kept = weakref.ref(gone)
+    turns.add(gone)
+    turns._plan(gone)
+    turns.discard(gone)
+    del gone
+    gc.collect()
+    assert kept() is None
+
+
+def test_what_a_client_has_for_itself_is_not_kept_after_its_stream() -> None:
+    """``sys.intern`` would, on some Pythons."""
+    own = {
+        "HTTP_AUTHORIZATION": "Ticket",
+        "HTTP_COOKIE": "sessionid",
+        "QUERY_STRING": "since",
+        "HTTP_X_LONG": "x" * 301,
+    }
+    for number in range(3):
+        request: Any = AsyncRequestFactory().get("/")
+        request.META.update({name: f"{value}{number}" for name, value in own.items()}, HTTP_X_SITE="shared" * 2)
+        request.user = User(pk=number)
+        before = grant._one_of.cache_info()
+        made = Grant(request, request.user, by_session=False, position=0)
+        after = grant._one_of.cache_info()
+        assert {name: made._headers[name] for name in own} == {name: request.META[name] for name in own}
+    assert after.misses == before.misses, "what is the same for all is there already"
+    assert after.maxsize
