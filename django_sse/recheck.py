@@ -88,14 +88,18 @@ def _who(grant: Grant, sessions: dict[str, dict[str, Any]], user: Any) -> Who | 
         return EXPIRED
     if user is None:
         return DEACTIVATED
-    if grant.by_session and data is not None:
+    if grant.auth_hash and grant.auth_hash != user_fingerprint(user):
+        return EXPIRED
+    if grant.bound_key is not None:  # its backend is asked as for a cookie; the request is given no session
+        data = sessions[grant.bound_key]
+    elif not grant.by_session:
+        data = None
+    if data is not None:
         backend = _backend(data)
         if backend and type(backend).get_user is not ModelBackend.get_user:
             return Who(user, session, data)
         user = of_session(data, user)
         return user if isinstance(user, str) else Who(user, session)
-    if grant.auth_hash and grant.auth_hash != user_fingerprint(user):
-        return EXPIRED
     return Who(user, session) if getattr(user, "is_active", True) or not grant.user else DEACTIVATED
 
 

@@ -23,7 +23,7 @@ from django_sse.conf import settings
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.grant import fallback_fingerprints, get_user, user_fingerprint
 from django_sse.models import Event
-from django_sse.recheck import is_of, read_sessions
+from django_sse.recheck import is_of, of_session, read_sessions
 from django_sse.seal import seal, unseal
 
 if TYPE_CHECKING:
@@ -130,7 +130,11 @@ def redeem(text: str) -> Ticket | None:
     key = None
     if content["k"] is not None:
         key = next((one for one in unseal(content["k"]) if fingerprint(one) == content["s"]), None)
-        if key is None or not is_of(read_sessions({key}).get(key), str(user.pk)):
+        data = read_sessions({key}).get(key) if key is not None else None
+        if data is None or not is_of(data, str(user.pk)):
+            return None
+        user = of_session(data, user)  # by the backend that logged them in, as for a cookie
+        if isinstance(user, str):
             return None
     ticket = Ticket(user, frozenset(content["c"]), content["s"], content["e"], auth_hash, key)
     return None if _is_closed(ticket, content["p"]) else ticket

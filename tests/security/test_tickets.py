@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import logout
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
 from django.core import signing
@@ -26,7 +27,7 @@ from django_sse.seal import LONGEST, seal, unseal
 from django_sse.testing import Parser, listen
 from django_sse.tickets import asign_ticket, sign_ticket
 from django_sse.views import EventStreamView
-from tests.security.streams import farewell
+from tests.security.streams import farewell, is_open
 from tests.security.waiting import until
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -306,6 +307,54 @@ class TestWhileOpen:
             await until(lambda: len(asked) > 2)
             await asend_event(one.channels[0], None, "still")
             assert (await events.next()).json() == "still"
+
+
+class Unlocked(ModelBackend):
+    """A backend of the project's own, to whose users something can happen that Django knows nothing of."""
+
+    def user_can_authenticate(self, user: Any) -> bool:
+        return super().user_can_authenticate(user) and user.last_name != "locked"
+
+
+class Found(ModelBackend):
+    """The same, where it is the user that is not found."""
+
+    def get_user(self, user_id: Any) -> Any:
+        return User.objects.filter(pk=user_id).exclude(last_name="locked").first()
+
+
+class TestBackend:
+    """It is asked for whom it logged in, as for a stream with the cookie of that session."""
+
+    @pytest.fixture(autouse=True)
+    def _often(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.2}
+
+    async def ends(self, one: Signed, end: Any, reason: str) -> None:
+        client = AsyncClient()
+        client.cookies = one.client.cookies
+        channel = one.channels[0]
+        async with (
+            listen(client, f"/events/?channel={channel}") as events,
+            listen(AsyncClient(), one.address) as others,
+        ):
+            await is_open(others, channel)
+            assert (await events.next()).json() == "still"
+            await sync_to_async(end)()
+            assert await farewell(events) == reason
+            assert await farewell(others) == reason
+        assert await status(one.address) == 403
+
+    @pytest.mark.parametrize("backend", [Unlocked, Found])
+    async def test_one_of_the_projects_own_says_no(self, settings: Any, backend: type) -> None:
+        settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{backend.__name__}"]
+        await self.ends(await signed(), lambda: User.objects.update(last_name="locked"), "deactivated")
+
+    async def test_one_that_is_configured_no_more(self, settings: Any) -> None:
+        def configure() -> None:
+            settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Unlocked"]
+
+        await self.ends(await signed(), configure, "expired")
 
 
 class TestSessionKey:
