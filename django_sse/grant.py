@@ -113,7 +113,9 @@ class Grant:
         """
         user = await get_user(request)
         session = getattr(request, "session", None)
-        by_session = user.is_authenticated and session is not None and await session.aget(SESSION_KEY) is not None
+        owner = await session.aget(SESSION_KEY) if user.is_authenticated and session is not None else None
+        # A token's user may be another than the one whose cookie the browser happens to send.
+        by_session = owner is not None and str(owner) == str(user.pk)
         return cls(request, user, by_session, position, keep)
 
     def __init__(

@@ -52,7 +52,7 @@ class Ticket(NamedTuple):
     """When that session ends, in seconds since the epoch."""
     auth_hash: str
     session_key: str | None
-    """Of that session; None: there was none, or it cannot be looked for (its key is the cookie)."""
+    """Of that session; None: there was none, it is another's, or it cannot be looked for (its key is the cookie)."""
 
     def __repr__(self) -> str:
         return "Ticket(…)"  # the key opens a session, so it must not get into anybody's log
@@ -83,7 +83,9 @@ def sign_ticket(request: HttpRequest, channels: Iterable[str]) -> str:
     if not user.is_authenticated:
         raise ValueError("Nobody is logged in, so there is nobody to sign a ticket for.")
     session = getattr(request, "session", None)
-    in_session = session is not None and session.get(SESSION_KEY) is not None and bool(session.session_key)
+    owner = session.get(SESSION_KEY) if session is not None and session.session_key else None
+    # Beside the cookie of another, as a token's user may be, the ticket must not need that session to be theirs.
+    is_theirs = owner is not None and str(owner) == str(user.pk)
     names = sorted(set(map(check_channel, channels)))
     if not names:
         raise ValueError("Name the channels that the ticket is for.")
@@ -91,9 +93,9 @@ def sign_ticket(request: HttpRequest, channels: Iterable[str]) -> str:
         "u": str(user.pk),
         "c": names,
         "h": user_fingerprint(user),
-        "s": fingerprint(session.session_key) if in_session and session else None,
-        "k": seal(session.session_key) if in_session and session else None,
-        "e": session.get_expiry_date().timestamp() if in_session and session else None,
+        "s": fingerprint(session.session_key) if owner is not None and session else None,
+        "k": seal(session.session_key) if is_theirs and session else None,
+        "e": session.get_expiry_date().timestamp() if is_theirs and session else None,
         "p": log.get_head(),
     }
     return signing.dumps(content, salt=_SALT, compress=True)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.test import AsyncClient
+from django.test import AsyncClient, RequestFactory
 
 from django_sse import aclose_streams, asend_event
 from django_sse.testing import listen
+from django_sse.tickets import sign_ticket
+from tests.security.people import logged_in
+from tests.security.streams import farewell, is_open
 from tests.security.waiting import until
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -73,3 +77,39 @@ async def test_it_opens_and_closes_streams() -> None:
         user.set_password("changed")
         await User.objects.filter(pk=user.pk).aupdate(password=user.password)  # nothing tells of it
         assert (await events.next()).data == '{"reason": "denied"}'
+
+
+class TestBesideTheSessionOfAnother:
+    """One browser in which somebody is logged in, and an app in it that has a token of somebody else."""
+
+    async def test_the_stream_stays_until_that_session_is_logged_out_of(self, settings: Any) -> None:
+        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "RECHECK": 0.1}
+        user = await User.objects.acreate_user("ann", password="right")
+        _, client = await logged_in("bob")
+        get = client.get
+        client.get = lambda path, headers: get(path, headers={**headers, **credentials("right")})  # type: ignore[method-assign]
+        async with listen(client, f"/events/?channel=user.{user.pk}") as events:
+            await is_open(events, f"user.{user.pk}")
+            await until(lambda: len(asked) > 4, seconds=10)
+            await is_open(events, f"user.{user.pk}")
+            await client.alogout()
+            assert await farewell(events) == "logout"
+
+    async def test_a_ticket_is_good_until_that_session_is_logged_out_of(self) -> None:
+        user = await User.objects.acreate_user("ann", password="right")
+        bob, client = await logged_in("bob")
+
+        def sign() -> str:
+            request: Any = RequestFactory().get("/", headers=credentials("right"))
+            request.user, request.session = bob, client.session
+            assert recipe()["authenticate"](request)
+            assert request.user == user
+            return sign_ticket(request, [f"user.{user.pk}"])
+
+        address = f"/events/?channel=user.{user.pk}&ticket={await sync_to_async(sign)()}"
+        async with listen(AsyncClient(), address) as events:
+            await until(lambda: len(asked) > 4, seconds=10)
+            await is_open(events, f"user.{user.pk}")
+            await client.alogout()
+            assert await farewell(events) == "logout"
+        assert await status(address, {}) == 403
