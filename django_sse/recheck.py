@@ -16,7 +16,9 @@ from django.contrib.auth import (
 )
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.core.cache.backends.base import InvalidCacheKey
 from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from django_sse.grant import Grant
 
-__all__ = ["DENIED", "Who", "denied", "identify", "is_of", "of_session", "read_sessions"]
+__all__ = ["DENIED", "Who", "denied", "identify", "is_of", "of_session", "read_sessions", "session_store"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def identify(grants: Sequence[Grant]) -> list[Who | str]:
 
 def _who(grant: Grant, sessions: dict[str, dict[str, Any]], user: Any) -> Who | str:
     data = sessions.get(grant.session_key or "")
-    session = _store()(grant.session_key if data is not None else None)
+    session = session_store()(grant.session_key if data is not None else None)
     session._session_cache = data or {}
     is_gone = (grant.by_session and not is_of(data, grant.user)) or (
         grant.bound_key is not None and not is_of(sessions.get(grant.bound_key), grant.user)
@@ -131,7 +133,8 @@ def _is_hash_of(given: str, user: Any) -> bool:
     return any(constant_time_compare(given, one) for one in hashes)
 
 
-def _store() -> Any:
+def session_store() -> Any:
+    """Return the class of the project's sessions."""
     return import_module(django_settings.SESSION_ENGINE).SessionStore
 
 
@@ -141,14 +144,21 @@ def is_of(data: dict[str, Any] | None, user: str | None) -> bool:
 
 
 def read_sessions(keys: set[str]) -> dict[str, dict[str, Any]]:
-    """Return the data of the sessions that are still alive. With the database's sessions, in one query."""
-    store = _store()
+    """Return the data of the sessions that are still alive. With the database's sessions, or the cache's, in one query.
+
+    Raises what the database raises, and ``OperationalError`` where the cache cannot answer.
+    """
+    store = session_store()
     if not keys:
         return {}
     if issubclass(store, DatabaseStore) and store.load is DatabaseStore.load:
         empty = store()
         rows = empty.model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
         return {key: empty.decode(data) for key, data in rows.values_list("session_key", "session_data")}
+    if issubclass(store, CacheStore) and store.load is CacheStore.load:
+        # Its load() takes any error of the cache for a session that is gone, so a cache that is away would close all.
+        names = {store(key).cache_key: key for key in keys}
+        return {names[name]: data for name, data in _cached(store()._cache, names).items() if data is not None}
     loaded = {}
     for key in keys:
         one = store(key)
@@ -156,6 +166,27 @@ def read_sessions(keys: set[str]) -> dict[str, dict[str, Any]]:
         if one.session_key == key:  # a store forgets the key of a session that it does not find
             loaded[key] = data
     return loaded
+
+
+def _cached(cache: Any, names: Iterable[str]) -> dict[str, Any]:
+    try:
+        return dict(cache.get_many(names))
+    except Exception:  # the cache is away, or one of them cannot be read: each is asked for, so that it spoils no other
+        return {name: data for name in names if (data := _cached_one(cache, name)) is not None}
+
+
+def _cached_one(cache: Any, name: str) -> Any:
+    """Return what ``cache`` has; None where it has nothing, or what nobody can read, which is no session for Django."""
+    try:
+        return cache.get(name)
+    except InvalidCacheKey:
+        return None
+    except Exception as error:
+        try:
+            cache.has_key(name)  # reads no data, so that it fails where the cache is away, and not for what is in it
+        except Exception:
+            raise OperationalError("The cache of the sessions cannot be asked.") from error
+        return None
 
 
 def _users(keys: Iterable[str]) -> dict[str, Any]:

@@ -11,8 +11,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
 from django.contrib.sessions.models import Session
+from django.core.cache import caches
+from django.core.cache.backends.base import InvalidCacheKey
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.handlers.asgi import ASGIRequest
 from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, AsyncRequestFactory
@@ -22,6 +27,7 @@ from django_sse import aclose_streams, examiner, grant, recheck, rounds
 from django_sse.examiner import Examiner
 from django_sse.grant import Grant
 from django_sse.testing import listen
+from django_sse.tickets import sign_ticket
 from django_sse.views import EventStreamView
 from tests.security.asked import Mine, asks_the_database
 from tests.security.people import logged_in
@@ -80,6 +86,43 @@ class TestAskingAgain:
                 await is_open(events, "anything")
             await Session.objects.all().adelete()
             assert await farewell(events) == "expired"
+
+    @pytest.mark.parametrize("by_ticket", [False, True])
+    async def test_the_cache_of_the_sessions_away_closes_nothing(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, sessions_in_a_cache: None, by_ticket: bool
+    ) -> None:
+        settings.DJANGO_SSE = {"POLL_INTERVAL": 0.1, "RECHECK": 0.1}
+        monkeypatch.setattr(rounds, "AGAIN", 0.1)
+        user, client = await logged_in()
+        address = f"/events/?channel=user.{user.pk}"
+        asking = client
+        if by_ticket:
+            request: Any = AsyncRequestFactory().get("/")
+            request.session, request.user = CacheStore(client.cookies["sessionid"].value), user
+            address += f"&ticket={await sync_to_async(sign_ticket)(request, [f'user.{user.pk}'])}"
+            asking = AsyncClient()
+        async with listen(asking, address) as events:
+            Unreliable.failures = 0
+            with monkeypatch.context() as patch:
+                patch.setattr(Unreliable, "away", True)
+                await until(lambda: Unreliable.failures >= 6)
+                if by_ticket:  # nobody has said no here either
+                    assert (await asking.get(address)).status_code == 200
+                await is_open(events, f"user.{user.pk}")
+            await is_open(events, f"user.{user.pk}")
+            await CacheStore().adelete(client.cookies["sessionid"].value)
+            assert await farewell(events) == "expired"
+
+    async def test_one_session_that_cannot_be_read_closes_no_other(self, sessions_in_a_cache: None) -> None:
+        """It is none for Django: one that was pickled by another version, or a cookie that is no key of the cache."""
+        _, client = await logged_in()
+        good = client.cookies["sessionid"].value
+        cache: Any = caches["unreliable"]
+        spoilt = CacheStore("x" * 32)
+        cache._cache[cache.make_key(spoilt.cache_key)] = b"no pickle"
+        cache._expire_info[cache.make_key(spoilt.cache_key)] = None
+        keys = {"x" * 32, good, "gone" * 8, "not a key"}
+        assert set(await sync_to_async(recheck.read_sessions)(keys)) == {good}
 
     async def test_an_authoriser_that_breaks_has_said_no(self, settings: Any) -> None:
         answers = iter([True])
@@ -215,6 +258,29 @@ class TestAskingAgain:
         assert [one for one in costs if one[1] > one[0] + 2 + 3 * SET_UP] == []
         # 60 streams would like more than 60 queries a second; the last batch alone has not been paid for yet.
         assert sum(queries for _, queries in costs[:-1]) <= rounds.QUERIES * took + 1
+
+
+class Unreliable(LocMemCache):
+    """A cache whose server can be ``away``, and that has memcached's rule for keys."""
+
+    away = False
+    failures = 0
+
+    def validate_key(self, key: str) -> None:
+        if self.away:
+            type(self).failures += 1
+            raise ConnectionError("the cache is away")
+        if " " in key:
+            raise InvalidCacheKey(key)
+
+
+@pytest.fixture
+def sessions_in_a_cache(settings: Any) -> Any:
+    settings.CACHES = {**settings.CACHES, "unreliable": {"BACKEND": f"{__name__}.Unreliable", "LOCATION": __name__}}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.SESSION_CACHE_ALIAS = "unreliable"
+    yield
+    caches["unreliable"].clear()
 
 
 SET_UP = {"sqlite": 1, "postgresql": 1, "mysql": 2}[connection.vendor]
