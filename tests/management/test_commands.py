@@ -151,6 +151,12 @@ class TestTail:
         send_events([("a", None, number) for number in range(5)])
         assert len(run("sse_tail", "--since", "0", "--count", "5")[0].splitlines()) == 5
 
+    def test_the_terminal_obeys_no_text(self) -> None:
+        send_event("a", None, text="one\x1b]0;title\x07\u202e\n2 12:00:00 a message forged")
+        printed, _ = run("sse_tail", "--since", "0", "--count", "1")
+        assert printed.endswith("a message one«U+001B»]0;title«U+0007»«U+202E»«LF»2 12:00:00 a message forged\n")
+        assert printed[:-1].isprintable()
+
     def test_a_wrong_channel_is_an_error(self) -> None:
         with pytest.raises(CommandError, match="not a channel name"):
             run("sse_tail", "no spaces")

@@ -10,6 +10,7 @@ from django_sse.channels import check_channel
 from django_sse.conf import settings
 from django_sse.control import CONTROL
 from django_sse.cursor import judge
+from django_sse.readable import visible
 from django_sse.sequencer import sequence
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ class Command(BaseCommand):
             while left is None or left > 0:
                 cursor, events = self._next(cursor, channels, PAGE if left is None else min(left, PAGE))
                 for event in events:
-                    self.stdout.write(
-                        f"{event.position} {event.created_at:%H:%M:%S} {event.channel} {event.type} {event.data}"
-                    )
+                    line = f"{event.position} {event.created_at:%H:%M:%S} {event.channel} {event.type} {event.data}"
+                    self.stdout.write(visible(line))  # a terminal would obey what a user wrote, or show it as an event
                 if left is not None:
                     left -= len(events)
                 if not events and left != 0:
