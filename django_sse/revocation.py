@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.db import Error as DatabaseFailure
 from django.db import transaction
 from django.db.models import Model
@@ -20,6 +20,7 @@ from django_sse.conf import settings
 from django_sse.control import REASON_LENGTH, Notice, fingerprint
 from django_sse.grant import user_fingerprint
 from django_sse.publish import send_notice
+from django_sse.recheck import session_store
 from django_sse.unspoken import Unspoken
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _tell(notice: Notice, using: str | None = None) -> None:
 
 def _logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
     session_key = getattr(getattr(request, "session", None), "session_key", None)
-    if django_settings.SESSION_ENGINE.endswith("signed_cookies"):  # the key is the cookie, and changes with it
+    if issubclass(session_store(), CookieStore):  # the key is the cookie, and changes with it
         if user is not None:
             _tell(Notice("logout", frozenset({_key(user)})))
     elif session_key:

@@ -133,14 +133,17 @@ class TestTold:
             assert await farewell(events) == "denied"
             assert await farewell(others) == "denied"
 
-    async def test_logging_out_of_a_session_that_is_a_cookie(self, settings: Any) -> None:
-        """Its key is not the same from request to request, so the user is named."""
-        settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    @pytest.mark.parametrize("engine", ["django.contrib.sessions.backends.signed_cookies", "tests.security.cookies"])
+    async def test_logging_out_of_a_session_that_is_a_cookie(self, settings: Any, engine: str) -> None:
+        """Its key is not the same from request to request, so the user is named. Also in a store of the project's."""
+        settings.SESSION_ENGINE = engine
         user, client = await logged_in()
 
         def log_out() -> None:
             request: Any = RequestFactory().get("/")
             request.session = client.session
+            request.session["seen"] = "a moment later"
+            request.session.save()
             request.user = get_user(request)
             logout(request)
 
