@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -34,12 +35,15 @@ logger = logging.getLogger(__name__)
 END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 SWEEP: Final = 0.25
 """Of the write timeout: how often is looked for writes that take longer."""
+LAST_WORDS: Final = 1.0
+"""Seconds that the end of a body may take where the server has cancelled it."""
 
 
 class Valve:
     """A push producer of Twisted's, which says when the client takes no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Any) -> None:
+        self._request = request
         self._room = asyncio.Event()
         self._room.set()
 
@@ -49,7 +53,7 @@ class Valve:
         register = getattr(_bound(send), "registerProducer", None)
         if register is None:
             return None
-        valve = cls()
+        valve = cls(_bound(send))
         try:
             register(valve, True)
         except (AttributeError, RuntimeError, ValueError):
@@ -69,6 +73,11 @@ class Valve:
         """Return when there is room."""
         if not self._room.is_set():
             await self._room.wait()
+
+    def close(self) -> None:
+        """Be a producer no more: a request that ends with one is an error to Twisted, which logs its whole URL."""
+        with suppress(AttributeError):  # the client has left
+            self._request.unregisterProducer()
 
 
 class Connection:
@@ -138,6 +147,8 @@ class Connection:
             if self._error:
                 raise self._error
             if not self.gone:
+                if valve:
+                    valve.close()
                 self._since = loop.time()
                 await self._send(END)
         except asyncio.CancelledError:
@@ -146,9 +157,12 @@ class Connection:
                 logger.info("A client took nothing for %s s and was cut off", patience)
                 await self._cut()
                 return
-            # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out.
+            # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out;
+            # where it would wait for a client that does not read, nobody has the time.
             if not self.gone:
-                await self._send(END)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS):
+                        await self._send(END)
             raise
         except Exception as error:
             in_send = error is self._error or (self._since is not None and self._rest is None)

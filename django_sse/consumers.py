@@ -103,8 +103,10 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
                 sending.cancel()
 
     async def send_event(self, event: ReceivedEvent) -> None:
-        """Send one event. An ephemeral one has the ``id`` of what came before it, as in a browser."""
-        await self.send_json({"id": int(event.last_event_id), "type": event.type, "data": event.data})
+        """Send one event. An ephemeral one has the ``id`` of what came before it, as in a browser, and None before
+        any."""
+        id = int(event.last_event_id) if event.last_event_id else None
+        await self.send_json({"id": id, "type": event.type, "data": event.data})
 
     async def _decide(self, request: HttpRequest) -> frozenset[str]:
         """Return the channels that this client may read: none is a refusal."""

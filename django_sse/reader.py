@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final, NamedTuple
 
+from django.db import DatabaseError
+
 from django_sse import log, wire
 from django_sse.control import CONTROL
 from django_sse.descriptors import needs_descriptors
@@ -47,7 +49,7 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
     The head is read first: every row up to it was committed with it, so the rows are complete.
     """
     if heal and log.unnumbered():
-        sequence()  # their publisher died, or publishes without transactions of Django
+        _heal()  # their publisher died, or publishes without transactions of Django
     reach = log.reach()
     if cursor is None or not reach.floor <= cursor < reach.head:
         return reach, []
@@ -58,6 +60,14 @@ def look(cursor: int | None, heal: bool) -> tuple[log.Reach, list[Frame]]:
         if now.floor > cursor:
             return now, []
     return reach, [frame(row) for row in rows]
+
+
+def _heal() -> None:
+    try:
+        sequence()
+    except DatabaseError as error:
+        # A database that is read-only, or locked by a long write, can still be read. One that is away says so below.
+        logger.warning("Committed events could not be numbered, the next look tries again: %r", error)
 
 
 @needs_descriptors()

@@ -89,7 +89,10 @@ class Source:
                 async for item in items:
                     await ahead.put(self._encoder.item(item))
             end: bytes | None = self._encoder.done()
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # by us; else the source has waited for a task of somebody's, and that was cancelled
             end = _failed(self._encoder)
             if end is None:
                 raise

@@ -191,8 +191,6 @@ class Stream:
             opening = self.start.opening(self.snapshot, settings.HEARTBEAT if self.audible else None)
             yield retry() if self._farewell else opening
             while data := await self._due(hub):
-                if not self.audible:
-                    self._written_at = loop.time()
                 yield data
                 if rest:
                     await asyncio.sleep(rest)
@@ -216,12 +214,15 @@ class Stream:
                     continue  # the ring may have moved meanwhile
             else:
                 data, self.cursor = hub.ring.after(self.cursor, self.channels)
-                if self._ephemeral:
-                    data = b"".join([data, *self._ephemeral])
-                    self._ephemeral.clear()
+            # What is told in passing has no id, so it does not stand in for a heartbeat.
             if (self.audible or not data) and loop.time() >= self._written_at + settings.HEARTBEAT:
                 self._written_at = loop.time()
                 data += self._heartbeat()
+            elif data and not self.audible:
+                self._written_at = loop.time()
+            if self._ephemeral:
+                data = b"".join([data, *self._ephemeral])
+                self._ephemeral.clear()
             if data:
                 return data
             # No await since the ring was asked: no ring of the bell can fall in between.

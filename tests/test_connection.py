@@ -258,3 +258,24 @@ async def test_an_end_that_has_no_room_is_given_up() -> None:
     body.end()
     await asyncio.wait_for(serving, 10)
     assert server.sent == []
+
+
+async def test_an_end_for_a_client_that_does_not_read_does_not_keep_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hypercorn cancels once, and then waits."""
+    monkeypatch.setattr(connection, "LAST_WORDS", 0.05)
+    server, body = Server(), Waiting()
+    serving = asyncio.create_task(Connection(server.receive, server.send).serve(body, 1000))
+    await settle()
+    server.room.clear()
+    body.pieces.put_nowait(b"1")
+    await settle()
+    serving.cancel()
+    await asyncio.wait([serving], timeout=10)
+    assert serving.cancelled()
+
+
+async def test_a_stream_that_ends_is_no_producer_any_more() -> None:
+    """Twisted takes that for a mistake, and logs it with the whole URL."""
+    request = DaphneRequest()
+    await Connection(Server().receive, request.handle_reply).serve(Body(0), 10)
+    assert request.producer is None

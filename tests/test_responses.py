@@ -200,6 +200,22 @@ def test_a_failure_is_said_without_its_reason(
 
 
 @pytest.mark.django_db
+async def test_a_task_of_somebody_that_was_cancelled_is_a_failure_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has ended the source, so its client would begin anew."""
+
+    async def items() -> AsyncIterator[str]:
+        yield "a"
+        task = asyncio.create_task(asyncio.sleep(LONG))
+        task.cancel()
+        await task
+
+    response = EventStreamResponse(items())
+    body = b"".join([piece async for piece in response])
+    assert [event.type for event in Parser().feed(body)] == ["message", "sse.error", "done"]
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.django_db
 async def test_a_client_that_leaves_cancels_a_producer_that_thinks() -> None:
     producer = Producer("a", LONG)
     pieces = aiter(EventStreamResponse(producer.items()))

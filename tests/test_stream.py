@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connections
+from django.db import InternalError, OperationalError, connections
 
 from django_sse import asend_event, asend_events, log, reader, stream
 from django_sse import hub as hub_module
@@ -164,6 +164,21 @@ class TestSilence:
         await anext(pieces)
         for _ in range(3):
             await marked(pieces, 0)
+        await pieces.aclose()
+
+    async def test_what_is_told_in_passing_does_not_stand_in_for_it(self, settings: Any) -> None:
+        """It has no id, and the browser's would grow old."""
+        settings.DJANGO_SSE = {"HEARTBEAT": 0.05}
+        one = await Stream.open(["quiet"], None)
+        pieces = aiter(one)
+        await anext(pieces)
+        await publish(1, 2, 3, channel="busy")
+        seen = b""
+        async with asyncio.timeout(10):
+            while b"id: 3\n\n" not in seen:
+                one.ephemeral(b"data: passing\n\n")
+                seen += await anext(pieces)
+                await asyncio.sleep(0)  # the hub's turn
         await pieces.aclose()
 
     async def test_a_page_can_hear_it_if_it_wants(self, settings: Any) -> None:
@@ -443,6 +458,21 @@ class TestAFailingDatabase:
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warnings) == 1, "once per outage"
         assert "cannot be read" in warnings[0].getMessage()
+
+    async def test_numbering_that_fails_keeps_nobody_from_reading(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A read-only PostgreSQL raises InternalError, and a stream could not even be opened."""
+        await publish(1)
+        await Event.objects.acreate(channel="a", data="of a publisher that died")
+
+        def fail() -> None:
+            raise InternalError("cannot execute SELECT FOR UPDATE in a read-only transaction")
+
+        monkeypatch.setattr(reader, "sequence", fail)
+        async with opened(cursor=0) as (_, events):
+            assert (await events.next()).json() == 1
+        assert "could not be numbered" in caplog.text
 
     async def test_replay_that_is_cut_short_ends_the_body(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
