@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from configparser import ConfigParser
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,6 +116,46 @@ def exec_start(unit: str) -> str:
 def test_the_unit_runs_what_the_table_says():
     command = exec_start("shop@.service").replace("%i", "8000")
     assert command == COMMANDS[0]
+
+
+def directive(section: str, name: str) -> str:
+    """The value in ``shop@.service``."""
+    unit = ConfigParser(interpolation=None)
+    unit.read(DEPLOY / "shop@.service")
+    return unit[section][name]
+
+
+@contextmanager
+def started_post(port: int, main_process: int) -> Iterator[subprocess.Popen[str]]:
+    """What systemd runs, and waits for, once it has started the server."""
+    command = shlex.split(directive("Service", "ExecStartPost").replace("%i", str(port)))
+    env = {**os.environ, "MAINPID": str(main_process)}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_restart_returns_when_the_port_answers():
+    port = free_port()
+    with started_post(port, os.getpid()) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+        with socket.create_server(("127.0.0.1", port)):
+            assert waiting.wait(PROMISED) == 0
+
+
+def test_a_restart_fails_where_the_server_ends():
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    with started_post(free_port(), ended.pid) as waiting:
+        assert waiting.wait(PROMISED) != 0
+
+
+def test_the_unit_is_never_given_up():
+    assert directive("Service", "Restart") == "always"
+    assert directive("Unit", "StartLimitIntervalSec") == "0"
 
 
 def test_the_units_trim_runs(database):
