@@ -1,7 +1,8 @@
 """The demo as it would be deployed: nginx, two uvicorn processes, PostgreSQL and Redis, all of them on this machine.
 
-``make demo-cluster`` starts them with data in a temporary folder, and Ctrl-C stops them. ``DEMO_POSTGRESQL`` (a host)
-and ``DEMO_REDIS`` (an address) name servers that are there already, instead of those of its own.
+``make demo-cluster`` starts them with data in a temporary folder, and Ctrl-C or the end of the terminal stops them.
+``DEMO_POSTGRESQL`` (a host) and ``DEMO_REDIS`` (an address) name servers that are there already, instead of those of
+its own.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from demo_project import nginx
 
@@ -34,6 +35,8 @@ STOPPING: Final = 10.0
 """Seconds in which one must be gone before it is killed."""
 GRACE: Final = "4"
 """As in ``deploy/shop@.service``."""
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, ``kill``, and the terminal that was closed."""
 
 
 class CannotStart(Exception):
@@ -94,6 +97,9 @@ def _program(name: str, package: str, *folders: str) -> str:
 
 def _start_postgresql(cluster: Cluster) -> str:
     """Start a PostgreSQL that listens on a socket alone, and return the folder of that."""
+    # They say who the developer is on another server; the settings, psycopg and PostgreSQL itself would read them.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     initdb, postgres = (_program(name, "postgresql", *folders) for name in ("initdb", "postgres"))
     folder = cluster.folder / "postgresql"
@@ -180,7 +186,8 @@ def _start_nginx(cluster: Cluster, port: int, upstreams: list[int], static: Path
 
 def _answers(port: int) -> bool:
     try:
-        urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+        # Not by way of http_proxy.
+        build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/", timeout=5).close()
     except HTTPError as error:
         return error.code < 500
     except OSError:
@@ -234,19 +241,24 @@ def _watch(cluster: Cluster) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:
+    _listen(signal.SIG_IGN)  # what was asked for is being done
     raise KeyboardInterrupt
 
 
+def _listen(handler: Any) -> None:
+    for number in ENDING:
+        signal.signal(number, handler)
+
+
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # also where a shell in the background has set it to be ignored
+    _listen(_interrupt)  # also where a shell in the background has set SIGINT to be ignored
     with ExitStack() as stack:
         folder = Path(mkdtemp(prefix="django_sse-"))  # short: the address of a socket has 107 characters at most
         folder.chmod(0o711)  # as root, PostgreSQL and nginx run as others
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         cluster = Cluster(folder)
         stack.callback(cluster.stop)
-        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what was asked for is being done
+        stack.callback(_listen, signal.SIG_IGN)
         try:
             _start(cluster)
             _watch(cluster)
@@ -254,7 +266,8 @@ def main() -> int:
             print(error, file=sys.stderr)  # noqa: T201
             return 1
         except KeyboardInterrupt:
-            print("Stopping.", flush=True)  # noqa: T201
+            with suppress(OSError):  # of a terminal that was closed
+                print("Stopping.", flush=True)  # noqa: T201
     return 0
 
 

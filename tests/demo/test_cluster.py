@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 STARTING = 90
 STOPPING = 30
+OF_THE_DEVELOPER = {
+    "PGUSER": "nobody-here",
+    "PGDATABASE": "none-here",
+    "PGPORT": "1",
+    "PGOPTIONS": "-c nonsense=1",
+    "http_proxy": "http://127.0.0.1:1",
+}
+"""What the cluster's environment says about servers that are not its own."""
 
 # What the page's own handler is called with, and a way to publish as its form does.
 WATCH = """() => {
@@ -70,13 +78,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     need_servers()
     port = free_port()
     output = tmp_path / "output"
-    dropped = ("DJANGO_SETTINGS_MODULE", "DEMO_POSTGRESQL", "DEMO_REDIS", "PGPORT", "PGUSER", "PGDATABASE")
+    dropped = ("DJANGO_SETTINGS_MODULE", "DEMO_POSTGRESQL", "DEMO_REDIS", "no_proxy", "NO_PROXY")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "demo_project.cluster"],
             cwd=ROOT,
-            env={**env, "PORT": str(port)},
+            env={**env, **OF_THE_DEVELOPER, "PORT": str(port)},
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
@@ -128,15 +136,29 @@ def test_a_page_misses_nothing_when_its_server_is_killed(cluster: Cluster) -> No
         assert page.evaluate("titles") == ["one", "two", "three", "four"]
         # The other one serves it now.
         assert [pid for pid in uvicorns if pid not in serving and holds_the_stream(pid)]
+    stop(cluster, signal.SIGINT)
+
+
+def stop(cluster: Cluster, number: signal.Signals) -> None:
+    """By this signal, and no other disturbs it: it leaves nothing."""
     command = " ".join(psutil.Process(cluster.pids("nginx")[0]).cmdline())
     folder = Path(re.findall(r"-p (\S+)/nginx", command)[0])
     assert folder.is_dir()
     started = [pid for name in ("postgresql", "redis", "uvicorn", "nginx") for pid in cluster.pids(name)]
-    cluster.process.send_signal(signal.SIGINT)
+    assert len(started) == 5
+    cluster.process.send_signal(number)
+    wait_for(lambda: cluster.process.poll() is not None or "Stopping." in cluster.text, "it says so")
+    for another in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        cluster.process.send_signal(another)
     assert cluster.process.wait(STOPPING) == 0
     assert [pid for pid in started if psutil.pid_exists(pid)] == []
     assert not folder.exists()
     assert "Traceback" not in cluster.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_it_it_leaves_nothing(cluster: Cluster, number: signal.Signals) -> None:
+    stop(cluster, number)
 
 
 def test_websockets_go_through_to_both_processes(cluster: Cluster) -> None:
