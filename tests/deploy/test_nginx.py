@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.live.client import connect
 from tests.live.conftest import QUICK_POLL
 from tests.nginx import DEPLOY, binary, nginx
-from tests.server import DEADLINE
+from tests.server import DEADLINE, free_port
 
 BIG = 100
 """Events of 60 kB: more than the sockets between two servers hold."""
@@ -143,6 +144,41 @@ def test_without_a_server_a_stream_is_told_when_to_ask_again(directory):
         assert re.fullmatch(rb"retry: (1000|1500|2000|2500)\n\n", body)
         assert len({front.request("GET", "/events/")[2] for _ in range(40)}) > 1  # not all at once
         assert front.request("GET", "/")[0] == 502  # a page is not a stream
+
+
+JSON = ["application/json", "application/json, */*", "application/json, text/event-stream", "Application/JSON"]
+
+
+@pytest.mark.parametrize("accept", JSON)
+def test_without_a_server_a_program_is_told_so(directory, accept):
+    with nginx(directory, 1) as front:
+        status, headers, _ = front.request("GET", "/events/?channel=public.a", headers={"Accept": accept})
+        assert (status, headers["retry-after"]) == (503, "2")
+        assert headers["content-type"] == "text/html"
+        assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, application/json", "*/*"])
+def test_without_a_server_a_stream_of_another_origin_may_read_when_to_ask_again(directory, accept):
+    with nginx(directory, 1) as front:
+        headers = {"Accept": accept, "Origin": "https://app.example"}
+        status, headers, _ = front.request("GET", "/events/?channel=public.a", headers=headers)
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
+        assert headers["access-control-allow-origin"] == "https://app.example"
+        assert headers["access-control-allow-credentials"] == "true"
+        assert "retry-after" not in headers
+
+
+def test_the_name_is_the_sites_beside_a_default_server(directory):
+    """Such as Debian's, on the same port."""
+    port = free_port()
+    default = f"server {{ listen 127.0.0.1:{port} default_server; return 418; }}\n\nupstream django {{"
+    ours = f"proxy_http_version 1.1; listen 127.0.0.1:{port};"
+    both = {"upstream django {": default, "proxy_http_version 1.1;": ours}
+    with nginx(directory, 1, **both) as front:
+        shared = replace(front, port=port)
+        assert shared.request("GET", "/", headers={"Host": "other.example"})[0] == 418
+        assert shared.request("GET", "/", headers={"Host": "shop.example"})[0] == 502
 
 
 def test_what_the_application_refuses_stays_refused(start, database, directory):
