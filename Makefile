@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
-# A version specifier, such as DJANGO=~=6.0.0; without one, the newest that the interpreter can run.
+# A version specifier, such as DJANGO=~=6.0.0; it stays until another is asked for. Without one, the newest that the
+# interpreter can run.
 DJANGO ?=
 
-.PHONY: demo demo-cluster test faults bench check guarantees clean
+.PHONY: demo demo-cluster test faults bench check guarantees clean FORCE
 
 demo: $(VENV)/.demo
 	PORT=$(PORT) $(BIN)/python manage.py demo
@@ -37,12 +38,16 @@ check: $(VENV)/.check
 guarantees: $(VENV)/.test
 	$(BIN)/python -m tests.faults.report $(ARGS)
 
-# Each target installs its dependency group of pyproject.toml.
-$(VENV)/.%: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Each target installs its dependency group of pyproject.toml: once, but always where a DJANGO is asked for. A venv without
+# pip, which Debian leaves where python3-venv is missing, or of a Python that is too old, is made anew.
+$(VENV)/.%: pyproject.toml $(if $(DJANGO),FORCE)
+	$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group $* "django$(DJANGO)"
 	touch $@
+
+FORCE:
 
 clean:
 	rm -rf $(VENV) tests/npm/node_modules demo.sqlite3*
