@@ -38,8 +38,8 @@ check: $(VENV)/.check
 guarantees: $(VENV)/.test
 	$(BIN)/python -m tests.faults.report $(ARGS)
 
-# Each target installs its dependency group of pyproject.toml: once, but always where a DJANGO is asked for. A venv without
-# pip, which Debian leaves where python3-venv is missing, or of a Python that is too old, is made anew.
+# Each target installs its dependency group of pyproject.toml: once, but always where a DJANGO is asked for. A venv
+# without pip, which Debian leaves where python3-venv is missing, or of a Python that is too old, is made anew.
 $(VENV)/.%: pyproject.toml $(if $(DJANGO),FORCE)
 	$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| $(PYTHON) -m venv --clear $(VENV)
