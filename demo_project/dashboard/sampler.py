@@ -25,6 +25,8 @@ PERIOD: Final = 2.0
 """Seconds between two samples."""
 STATUS_EVERY: Final = 5
 """Samples after which the health is told although nothing changed, for its figures."""
+ALERT_EVERY: Final = 60
+"""Samples after which a raised alert is told again: it stays among the last 200 events, which a page begins with."""
 TRIM_EVERY: Final = 300
 KEEP: Final = 20_000
 """Events that the demo's log keeps: about eleven hours of samples."""
@@ -32,7 +34,7 @@ KEEP: Final = 20_000
 
 class Sampler(Thread):
     """Publishes a ``metric`` each period, a ``status`` on change and every so often, an ``alert`` on crossing
-    a threshold and on coming back. A daemon: Ctrl-C need not wait for it."""
+    a threshold, every so often while it is crossed, and on coming back. A daemon: Ctrl-C need not wait for it."""
 
     def __init__(self, *, serves: bool = True) -> None:
         """``serves``: this process also has the streams, so that their number is worth telling."""
@@ -70,9 +72,10 @@ class Sampler(Thread):
     def _once(self, count: int) -> None:
         sample = machine.measure()
         send_event(DASHBOARD, "metric", {**sample._asdict(), "cores": machine.cores(), "at": timezone.now()})
-        self._look(self._memory, sample.memory)
-        self._look(self._load, sample.load)
-        self._look(self._disk, health.disk_percent())
+        again = count % ALERT_EVERY == 0
+        self._look(self._memory, sample.memory, again=again)
+        self._look(self._load, sample.load, again=again)
+        self._look(self._disk, health.disk_percent(), again=again)
         self._tell_health(health.examine(serves=self._serves), due=count % STATUS_EVERY == 0)
         if count % TRIM_EVERY == 0:
             log.trim(keep=KEEP)
@@ -85,6 +88,6 @@ class Sampler(Thread):
             self._told = state
             send_event(DASHBOARD, "status", {"parts": [part._asdict() for part in parts]})
 
-    def _look(self, threshold: Threshold, figure: float) -> None:
-        if threshold.look(figure):
+    def _look(self, threshold: Threshold, figure: float, *, again: bool) -> None:
+        if threshold.look(figure) or (again and threshold.crossed):
             tell_alert(threshold.name, threshold.level, threshold.describe(figure), raised=bool(threshold.crossed))

@@ -9,6 +9,8 @@ const raised = new Map();
 
 function show({ name, level, text, raised: isRaised, at }) {
   heard();
+  // Told again for pages that were opened since: here it would only be read out again.
+  if (isRaised && raised.get(name)?.querySelector("span").textContent === text) return;
   raised.get(name)?.remove();
   raised.delete(name);
   calm.hidden = isRaised || raised.size > 0;
