@@ -1,7 +1,7 @@
 // The page knows which numbers it had published, and checks every one that arrives. It does not ask the server what it
 // should have got.
 
-import { token } from "./csrf.js";
+import { publish as send } from "./publish.js";
 
 const run = document.getElementById("run");
 const most = Number(run.dataset.most);
@@ -14,7 +14,8 @@ let lastId = run.dataset.position; // the head when the page was made: nothing o
 let published = 0;
 let received = 0;
 let replayed = 0;
-let away = { from: Infinity, to: -Infinity }; // the numbers published while the connection was down
+const NONE = { from: Infinity, to: -Infinity };
+let away = NONE; // the numbers published while the connection was down
 let chips = null;
 const faults = [];
 
@@ -69,6 +70,7 @@ function receive(event) {
   const { number } = JSON.parse(event.data);
   check(number, event.lastEventId);
   received = Math.max(received, number);
+  published = Math.max(published, number); // also where the answer to the publishing was lost
   lastId = event.lastEventId;
   const kind = away.from <= number && number <= away.to ? "replayed" : "live";
   if (kind === "replayed") replayed += 1;
@@ -109,15 +111,20 @@ async function publish(count, fields = {}) {
   const last = published + count;
   published = last;
   judge();
-  const body = new URLSearchParams({ first, last, ...fields });
-  const response = await fetch(run.dataset.publish, { method: "POST", body, headers: { "X-CSRFToken": token() } });
-  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  return response.json();
+  try {
+    return await send(run.dataset.publish, { first, last, ...fields });
+  } catch (error) {
+    published = Math.max(first - 1, received); // what was not published is no loss
+    away = NONE;
+    stretch("open", "Publishing failed");
+    judge();
+    throw error;
+  }
 }
 
 function expectAway(count) {
   away = { from: published + 1, to: published + count };
-  stretch("away", `${count} event${count === 1 ? "" : "s"} published while away`);
+  stretch("away", `${count} event${count === 1 ? "" : "s"} to be published while away`);
 }
 
 function count() {

@@ -1,6 +1,6 @@
 // The page knows which numbers it had published, and each side shows which of them it never got.
 
-import { token } from "./csrf.js";
+import { publish } from "./publish.js";
 
 const run = document.getElementById("run");
 const byId = (id) => document.getElementById(id);
@@ -41,6 +41,7 @@ let settled = true;
 
 function notification(side, { number }) {
   got[side].add(number);
+  published = Math.max(published, number); // also where the answer to the publishing was lost
   draw();
 }
 
@@ -56,17 +57,21 @@ function state(side, words) {
 for (const button of buttons) {
   button.addEventListener("click", async () => {
     const count = 5;
-    const body = new URLSearchParams({ first: published + 1, last: published + count });
-    if (button.id !== "publish") body.set(button.id, "yes");
+    const fields = { first: published + 1, last: published + count };
+    if (button.id !== "publish") fields[button.id] = "yes";
+    const before = settled;
     published += count;
     settled = false;
     draw();
     for (const other of buttons) other.disabled = true;
+    byId("failure").textContent = "";
     try {
-      const response = await fetch(run.dataset.publish, { method: "POST", body, headers: { "X-CSRFToken": token() } });
-      byId("failure").textContent = response.ok ? "" : `The server answered ${response.status}.`;
-    } catch {
-      byId("failure").textContent = "The server cannot be reached.";
+      await publish(run.dataset.publish, fields);
+    } catch (error) {
+      byId("failure").textContent = error.message;
+      published = Math.max(fields.first - 1, ...got.source, ...got.socket); // what was not published is no loss
+      settled ||= before;
+      draw();
     }
     for (const other of buttons) other.disabled = false;
   });

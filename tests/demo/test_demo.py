@@ -23,7 +23,7 @@ from tests.chromium import chromium
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("/", "/orders/", "/reconnect/", "/ask/", "/versus/", "/raw/")
@@ -346,6 +346,41 @@ def test_the_verdict_sees_a_gap(demo: Demo, visit: Visit) -> None:
     page.click("#live")
     expect(page.locator("#verdict")).to_have_attribute("data-verdict", "broken")
     expect(page.locator("#verdict-text")).to_contain_text("missing")
+
+
+@pytest.mark.parametrize("button", ["cut", "leave", "live"])
+@pytest.mark.parametrize("answer", ["502", "none"])
+def test_what_could_not_be_published_is_no_loss(demo: Demo, browser: Browser, button: str, answer: str) -> None:
+    with _visit(browser) as visit:  # the browser complains of the answer, rightly
+        page = visit.open(f"{demo.address}/reconnect/")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        refuse = {"502": lambda route: route.fulfill(status=502), "none": lambda route: route.abort()}[answer]
+        page.route("**/publish/", refuse, times=1)
+        page.click(f"#{button}")
+        expect(page.locator("#failure")).to_have_text(re.compile("^Publishing failed: the server "))
+        expect(page.locator("#published")).to_have_text("0")
+        expect(page.locator("#verdict")).to_have_attribute("data-verdict", "idle")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        page.click("#live")
+        expect(page.locator("#verdict")).to_have_attribute("data-verdict", "complete")
+        expect(page.locator("#published")).to_have_text("12")
+        expect(page.locator("#replayed")).to_have_text("0")
+        expect(page.locator("#failure")).to_be_empty()
+
+
+def test_what_was_published_counts_although_the_answer_was_lost(demo: Demo, browser: Browser) -> None:
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.fulfill(status=502)
+
+    with _visit(browser) as visit:
+        page = visit.open(f"{demo.address}/reconnect/")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        page.route("**/publish/", lose, times=1)
+        page.click("#live")
+        expect(page.locator("#failure")).to_contain_text("502")
+        expect(page.locator("#verdict")).to_have_attribute("data-verdict", "complete")
+        expect(page.locator("#published")).to_have_text("12")
 
 
 def test_a_job_tells_how_far_it_is_and_is_not_begun_again(demo: Demo, visit: Visit) -> None:

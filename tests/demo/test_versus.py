@@ -60,6 +60,22 @@ def test_what_each_one_missed(demo: Demo, visit: Visit, button: str) -> None:
     assert missed == ["6", "7", "8", "9", "10"]
 
 
+def test_what_could_not_be_published_was_not_missed(demo: Demo, browser: Browser) -> None:
+    with _visit(browser) as visit:  # the browser complains of the answer, rightly
+        page = opened(demo, visit)
+        page.route("**/publish/", lambda route: route.fulfill(status=502), times=1)
+        page.click("#publish")
+        expect(page.locator("#failure")).to_have_text("Publishing failed: the server answered 502.")
+        expect(page.locator("#published")).to_have_text("0")
+        expect(page.locator(".side .chip")).to_have_count(0)
+        page.click("#publish")
+        for side in ("source", "socket"):
+            expect(page.locator(f"#{side}-received")).to_have_text("5")
+            assert numbers(page, side) == ("5", "0")
+        expect(page.locator("#published")).to_have_text("5")
+        expect(page.locator("#failure")).to_be_empty()
+
+
 def test_the_lines_are_counted_honestly(demo: Demo, visit: Visit) -> None:
     page = opened(demo, visit)
     shown = page.locator("#socket pre code").text_content() or ""
