@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils import timezone
 
+from demo_project.orders.models import count_by_state
+
 if TYPE_CHECKING:
     from demo_project.orders.models import Order
 
@@ -15,7 +17,8 @@ ORDERS: Final = "public.orders"
 
 
 def describe(order: Order, action: str) -> dict[str, Any]:
-    """Return what a row of the page shows."""
+    """Return what a row of the page shows, and the counts above the rows: a page cannot count orders that it does not
+    show."""
     following = order.following
     return {
         "action": action,
@@ -26,6 +29,7 @@ def describe(order: Order, action: str) -> dict[str, Any]:
         "total": f"{order.total:.2f}",
         "state": order.state,
         "following": following.value if following else "",
+        "counts": count_by_state(),
     }
 
 

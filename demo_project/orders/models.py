@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.db import models
 
-__all__ = ["Order", "State"]
+__all__ = ["Order", "State", "count_by_state"]
 
 
 class State(models.TextChoices):
@@ -36,3 +36,9 @@ class Order(models.Model):
     def following(self) -> State | None:
         """The state that comes next."""
         return State(self.state).following
+
+
+def count_by_state() -> dict[str, int]:
+    """Return how many of all orders are in each state."""
+    found = dict(Order.objects.order_by().values_list("state").annotate(models.Count("pk")))
+    return {state: found.get(state, 0) for state in State.values}

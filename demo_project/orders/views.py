@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from demo_project.answer import done
 from demo_project.orders import samples
-from demo_project.orders.models import Order, State
+from demo_project.orders.models import Order, count_by_state
 from django_sse import get_head
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def orders(request: HttpRequest) -> HttpResponse:
     # which does no harm. The other way round it would be in neither.
     position = get_head()
     rows = list(Order.objects.all()[:SHOWN])
-    context = {"position": position, "orders": rows, "states": State.values, "blank": Order(pk=0)}
+    context = {"position": position, "orders": rows, "counts": count_by_state(), "blank": Order(pk=0)}
     return render(request, "orders.html", context)
 
 

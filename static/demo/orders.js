@@ -1,10 +1,9 @@
-// Rows that follow their orders. An event carries all that a row shows, so it is put in whether or not the row exists:
+// Rows that follow their orders. An event carries all that a row shows, and how many orders of all are in each state:
 // to hear of a change twice does no harm.
 
 const list = document.getElementById("orders");
 const blank = document.getElementById("row").content.firstElementChild;
 const news = document.getElementById("news");
-const states = Array.from(document.querySelectorAll("[data-tally]"), (item) => item.dataset.tally);
 
 function find(id) {
   return list.querySelector(`[data-order="${Number(id)}"]`);
@@ -38,9 +37,8 @@ function mark(row) {
   row.dataset.fresh = "";
 }
 
-function tally() {
-  for (const state of states) {
-    const count = list.querySelectorAll(`[data-state="${state}"]`).length;
+function tally(counts) {
+  for (const [state, count] of Object.entries(counts)) {
     document.querySelector(`[data-tally="${state}"] .count`).textContent = String(count);
   }
 }
@@ -53,9 +51,11 @@ function remove(row) {
 }
 
 function apply(order) {
+  tally(order.counts);
   const row = find(order.id);
+  if (!row && order.action !== "created") return; // older than what this page shows
   if (order.action === "deleted") {
-    if (row) remove(row);
+    remove(row);
     news.textContent = `Order ${order.id} was deleted.`;
   } else {
     const shown = row ?? make(order.id);
@@ -63,8 +63,6 @@ function apply(order) {
     mark(shown);
     news.textContent = row ? `Order ${order.id} is ${order.state}.` : `Order ${order.id} is new.`;
   }
-  tally();
 }
 
-tally();
 window.orders = { apply };

@@ -1,22 +1,27 @@
-"""The view of the orders page, in a process of its own: it needs the demo's settings."""
+"""The orders page: its view in a process of its own, which needs the demo's settings, and a real browser."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[2]
+from playwright.sync_api import expect
+
+from tests.demo.script import run
+from tests.demo.test_demo import browser as browser
+from tests.demo.test_demo import demo as demo
+from tests.demo.test_demo import visit as visit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page, Route
+
+    from tests.demo.test_demo import Demo, Visit
 
 SCRIPT = """
 import re
-
-import django
-from django.core.management import call_command
-
-django.setup()
-call_command("migrate", verbosity=0)
 
 from django.db import connection
 from django.test import Client
@@ -48,18 +53,66 @@ print("reached")
 
 
 def test_an_order_saved_after_the_query_follows_the_cursor_of_the_page(tmp_path: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "demo_project.settings",
-            "DEMO_DATABASE": str(tmp_path / "demo.sqlite3"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout == "reached\n"
+    assert run(SCRIPT, tmp_path) == "reached\n"
+
+
+def placed(demo: Demo, count: int) -> None:
+    """Put in ``count`` placed orders, of which no page is told."""
+    with closing(sqlite3.connect(demo.database, timeout=20)) as database, database:
+        database.executemany(
+            "INSERT INTO orders_order (customer, item, quantity, total, state) VALUES (?, 'Lamp', 1, 5, 'placed')",
+            [[f"Customer {number}"] for number in range(count)],
+        )
+
+
+def counts(page: Page) -> dict[str, int]:
+    texts = page.locator("[data-tally]").all_text_contents()
+    return {state: int(count) for count, state in map(str.split, texts)}
+
+
+def test_an_older_order_than_the_page_shows_is_counted_and_nothing_else(demo: Demo, visit: Visit) -> None:
+    old = visit.open(f"{demo.address}/orders/")
+    placed(demo, 45)
+    page = visit.open(f"{demo.address}/orders/")
+    expect(page.locator(".order")).to_have_count(40)
+    before = counts(page)
+    assert before["placed"] == 46
+    old.locator('[data-order="6"] .advance button').click()
+    expect(page.locator('[data-tally="placed"] .count')).to_have_text("45")
+    assert counts(page) == {**before, "placed": 45, "paid": before["paid"] + 1}
+    expect(page.locator(".order")).to_have_count(40)
+    expect(page.locator("#news")).to_have_text("")
+
+    page.get_by_role("button", name="Place an order").click()
+    expect(page.locator(".order")).to_have_count(41)
+    assert counts(page)["placed"] == 46
+    page.locator(".order").first.locator(".delete button").click()
+    expect(page.locator(".order")).to_have_count(40)
+    assert counts(page)["placed"] == 45
+    page.reload()
+    assert counts(page)["placed"] == 45
+
+
+def test_without_script_the_counts_are_there(demo: Demo, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{demo.address}/orders/")
+    total = sum(counts(page).values())
+    assert 0 < page.locator(".order").count() <= total
+    page.get_by_role("button", name="Place an order").click()
+    expect(page.locator(".order").first).to_have_attribute("data-state", "placed")
+    assert sum(counts(page).values()) == total + 1
+    context.close()
+
+
+def test_a_reset_loads_the_page_anew(demo: Demo, visit: Visit) -> None:
+    page = visit.context.new_page()
+    held: list[Route] = []
+    page.route("**/events/**", lambda route: held.append(route), times=1)
+    page.goto(f"{demo.address}/orders/")
+    expect(page.locator("[data-source]")).to_contain_text("sse.reset")
+    page.evaluate("() => { window.before = true; }")
+    (route,) = held
+    reset = 'id: 1\nevent: sse.reset\ndata: {"reason":"expired","id":1}\n\n'
+    route.fulfill(content_type="text/event-stream", body=reset)
+    page.wait_for_function("() => !window.before")
