@@ -23,6 +23,7 @@ function take({ at, text: piece, reason }) {
   show(reason === "end" ? "live" : "waiting", REASONS[reason]);
   byId("streamed-whole").textContent = events === 1 ? "one event: it was there" : seconds(performance.now() - asked);
   byId("streamed").dataset.reason = reason;
+  handOver("stop", "streamed");
   byId("stop").disabled = true;
 }
 
@@ -31,9 +32,15 @@ function show(state, words) {
   byId("state-text").textContent = words;
 }
 
+/** Before a button goes away: if it has the focus, give that to the text it was for. */
+function handOver(button, text) {
+  if (document.activeElement === byId(button)) byId(text).focus();
+}
+
 /** Ask the old way, with a clock that runs all the while. */
 async function askWhole(from) {
   const clock = byId("unstreamed-whole");
+  handOver("again", "unstreamed");
   byId("again").hidden = true;
   byId("unstreamed").textContent = "";
   const ticking = setInterval(() => {

@@ -18,5 +18,6 @@ form.addEventListener("submit", (event) => {
   source.addEventListener("done", () => {
     source.close(); // else it would come back, and the job would begin again
     button.disabled = false;
+    if (document.activeElement === document.body) button.focus();
   });
 });

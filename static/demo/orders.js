@@ -26,7 +26,10 @@ function fill(row, order) {
   row.dataset.state = order.state;
   for (const name of ["customer", "quantity", "item", "total"]) row.querySelector(`.${name}`).textContent = order[name];
   row.querySelector(".state-name").textContent = order.state;
-  row.querySelector(".advance").hidden = !order.following;
+  const advance = row.querySelector(".advance");
+  const held = advance.contains(document.activeElement);
+  advance.hidden = !order.following;
+  if (held && advance.hidden) row.querySelector(".edit").focus();
   row.querySelector(".advance input[name=to]").value = order.following;
   row.querySelector(".following").textContent = order.following;
 }

@@ -74,6 +74,7 @@ for (const button of buttons) {
       draw();
     }
     for (const other of buttons) other.disabled = false;
+    if (document.activeElement === document.body) button.focus();
   });
 }
 

@@ -141,6 +141,20 @@ def test_a_second_tab_and_a_stop(demo: Demo, visit: Visit) -> None:
     assert len(text(page).split()) < 2000
 
 
+def test_the_focus_goes_from_a_button_that_goes_to_its_text(demo: Demo, visit: Visit) -> None:
+    page = visit.open(f"{demo.address}/ask/")
+    ask(page, "120 words")
+    again = page.get_by_role("button", name="Ask so again")
+    again.press("Enter")
+    expect(again).to_be_hidden()
+    expect(page.get_by_role("region", name="The answer, unstreamed")).to_be_focused()
+    page.goto(f"{demo.address}/ask/")
+    ask(page, "2,000 words")
+    page.get_by_role("button", name="Stop").press("Enter")
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    expect(page.get_by_role("region", name="The answer, streamed")).to_be_focused()
+
+
 def test_what_a_killed_server_did_not_finish_is_begun_again(browser: Browser, tmp_path: Path) -> None:
     with _visit(browser) as visit, _serve(tmp_path) as (demo, process, _):
         page = visit.open(f"{demo.address}/ask/")

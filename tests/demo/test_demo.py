@@ -394,6 +394,7 @@ def test_a_job_tells_how_far_it_is_and_is_not_begun_again(demo: Demo, visit: Vis
     expect(job.locator("output")).to_contain_text(re.compile(r"(\d+) of \1 files, [1-9][0-9.,]+ lines"))
     expect(job.get_by_role("button")).to_be_enabled()
     assert page.evaluate("opened.readyState") == 2, "closed: it would come back"
+    expect(job.get_by_role("button")).to_be_focused()
 
 
 def test_the_raw_page_shows_the_bytes_and_what_became_of_them(demo: Demo, visit: Visit) -> None:
@@ -523,6 +524,14 @@ def test_no_page_is_wider_than_a_phone(demo: Demo, browser: Browser, path: str, 
         )
         assert width <= room == 360
         assert visit.complaints == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_roles_are_where_they_may_be_and_no_figures_are_read_out_for_ever(demo: Demo, visit: Visit, path: str) -> None:
+    page = visit.open(demo.address + path)
+    expect(page.locator('output:not([aria-live="off"])')).to_have_count(0)
+    expect(page.locator("dl[role]")).to_have_count(0)
+    expect(page.locator(":is(p, pre)[aria-label]:not([role])")).to_have_count(0)
 
 
 def test_the_keyboard_reaches_the_content(demo: Demo, visit: Visit) -> None:

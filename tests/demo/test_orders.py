@@ -116,3 +116,16 @@ def test_a_reset_loads_the_page_anew(demo: Demo, visit: Visit) -> None:
     reset = 'id: 1\nevent: sse.reset\ndata: {"reason":"expired","id":1}\n\n'
     route.fulfill(content_type="text/event-stream", body=reset)
     page.wait_for_function("() => !window.before")
+
+
+def test_the_focus_stays_in_a_row_whose_button_goes(demo: Demo, visit: Visit) -> None:
+    page = visit.open(f"{demo.address}/orders/")
+    page.get_by_role("button", name="Place an order").click()
+    expect(page.locator(".order[data-fresh]")).to_have_count(1)
+    number = page.locator(".order").first.get_attribute("data-order")
+    row = page.locator(f'[data-order="{number}"]')
+    for state in ("paid", "packed", "shipped", "delivered"):
+        row.locator(".advance button").press("Enter")
+        expect(row).to_have_attribute("data-state", state)
+    expect(row.locator(".advance")).to_be_hidden()
+    expect(row.locator(".edit")).to_be_focused()

@@ -68,11 +68,13 @@ def test_what_could_not_be_published_was_not_missed(demo: Demo, browser: Browser
         expect(page.locator("#failure")).to_have_text("Publishing failed: the server answered 502.")
         expect(page.locator("#published")).to_have_text("0")
         expect(page.locator(".side .chip")).to_have_count(0)
+        expect(page.locator("#publish")).to_be_focused()
         page.click("#publish")
         for side in ("source", "socket"):
             expect(page.locator(f"#{side}-received")).to_have_text("5")
             assert numbers(page, side) == ("5", "0")
         expect(page.locator("#published")).to_have_text("5")
+        expect(page.locator("#publish")).to_be_focused()
         expect(page.locator("#failure")).to_be_empty()
 
 
