@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from tests.demo.test_demo import demo as demo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, WebSocketRoute
 
 
 @pytest.fixture
@@ -108,3 +109,85 @@ def test_a_chat_in_two_windows_that_survives_a_restart(demo: Demo, visit: Visit)
     bob.keyboard.press("Enter")
     for page in (ada, bob):
         expect(page.locator("#said li")).to_have_text([re.compile("Ada Hel <b>lo"), re.compile("somebody again")])
+
+
+class Server:
+    """The chat's other end, played: its sockets, which this test closes."""
+
+    def __init__(self, page: Page) -> None:
+        self.sockets: list[WebSocketRoute] = []
+        page.route_web_socket(re.compile("/versus/chat/"), self._accept)
+
+    def _accept(self, socket: WebSocketRoute) -> None:
+        socket.on_message(self._hear)
+        self.sockets.append(socket)
+
+    def _hear(self, text: str | bytes) -> None:
+        if said := json.loads(text).get("text"):
+            self.tell("said", {"name": "Ada", "text": said})
+
+    def tell(self, type: str, data: object, id: int = 7) -> None:
+        self.sockets[-1].send(json.dumps({"id": id, "type": type, "data": json.dumps(data)}))
+
+
+def chat(demo: Demo, visit: Visit) -> tuple[Page, Server]:
+    page = visit.context.new_page()
+    server = Server(page)
+    page.clock.install()
+    page.goto(f"{demo.address}/versus/")
+    expect(page.locator("#chat-state")).to_have_text("Connected")
+    return page, server
+
+
+def test_what_is_said_while_away_stays_in_its_field(demo: Demo, visit: Visit) -> None:
+    page, server = chat(demo, visit)
+    server.tell("said", {"name": "Ada", "text": "hello"})
+    expect(page.locator("#said li")).to_have_text([re.compile("Ada hello")])
+    calm = page.locator("#chat-state").evaluate("(line) => getComputedStyle(line).color")
+    server.sockets[-1].close(code=4012)
+    expect(page.locator("#chat-state")).to_have_text("Away. It comes back by itself.")
+    expect(page.locator("#chat-state")).not_to_have_css("color", calm)
+    page.fill("#chat-text", "important")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-state")).to_contain_text("Not said")
+    expect(page.locator("#chat-text")).to_have_value("important")
+    page.clock.fast_forward(2000)
+    expect(page.locator("#chat-state")).to_have_text("Connected")
+    assert len(server.sockets) == 2
+    assert "since=7" in server.sockets[-1].url
+    page.locator("#chat-text").press("Enter")
+    expect(page.locator("#chat-text")).to_have_value("")
+    expect(page.locator("#said li")).to_have_text([re.compile("Ada hello"), re.compile("Ada important")])
+
+
+def test_a_right_that_ended_ends_the_chat_unless_it_is_not_final(demo: Demo, visit: Visit) -> None:
+    page, server = chat(demo, visit)
+    server.tell("sse.close", {"reason": "password", "final": False})
+    server.sockets[-1].close(code=4003)
+    expect(page.locator("#chat")).to_have_attribute("data-state", "away")
+    page.clock.fast_forward(2000)
+    expect(page.locator("#chat")).to_have_attribute("data-state", "live")
+    server.tell("sse.close", {"reason": "logout"})
+    server.sockets[-1].close(code=4003)
+    expect(page.locator("#chat-state")).to_contain_text("Ended")
+    page.clock.fast_forward(200_000)
+    expect(page.locator("#chat")).to_have_attribute("data-state", "away")
+    assert len(server.sockets) == 2
+
+
+def test_accepted_without_a_message_the_chat_waits_longer(demo: Demo, visit: Visit) -> None:
+    page, server = chat(demo, visit)
+    server.sockets[-1].close(code=4012)
+    expect(page.locator("#chat")).to_have_attribute("data-state", "away")
+    page.clock.fast_forward(29_000)
+    page.wait_for_timeout(100)
+    assert len(server.sockets) == 1
+    page.clock.fast_forward(31_000)
+    expect(page.locator("#chat")).to_have_attribute("data-state", "live")
+    assert len(server.sockets) == 2
+
+
+def test_the_chat_says_what_the_log_could_not_bring(demo: Demo, visit: Visit) -> None:
+    page, server = chat(demo, visit)
+    server.tell("sse.reset", {"reason": "expired", "id": 9}, id=9)
+    expect(page.locator("#said li")).to_have_text([re.compile("missing")])
