@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["done"]
 
 
-def done(request: HttpRequest, page: str) -> HttpResponse:
+def done(request: HttpRequest, page: str, *args: str) -> HttpResponse:
     """Return nothing to a page that posted by script, since the event tells it; else go back to ``page``."""
     if request.headers.get("X-Requested-With") == "fetch":
         return HttpResponse(status=204)
-    return redirect(page)
+    return redirect(page, *args)

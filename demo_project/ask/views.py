@@ -58,7 +58,7 @@ class Answer(EventStreamView):
 @require_POST
 def stop(request: HttpRequest, id: str) -> HttpResponse:
     stop_tokens(_find(request, id).channel)
-    return done(request, "ask")
+    return done(request, "ask-answer", id)
 
 
 @require_safe

@@ -155,6 +155,20 @@ def test_the_focus_goes_from_a_button_that_goes_to_its_text(demo: Demo, visit: V
     expect(page.get_by_role("region", name="The answer, streamed")).to_be_focused()
 
 
+def test_without_script_a_stop_comes_back_to_its_page(demo: Demo, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{demo.address}/ask/")
+    page.fill("#question", "Does it come back?")
+    ask(page, "2,000 words")
+    address = page.url
+    with page.expect_navigation():
+        page.get_by_role("button", name="Stop").click()
+    assert page.url == address
+    expect(page.locator("#question")).to_have_value("Does it come back?")
+    context.close()
+
+
 def test_what_a_killed_server_did_not_finish_is_begun_again(browser: Browser, tmp_path: Path) -> None:
     with _visit(browser) as visit, _serve(tmp_path) as (demo, process, _):
         page = visit.open(f"{demo.address}/ask/")
