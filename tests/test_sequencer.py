@@ -149,13 +149,21 @@ def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.Monk
     assert sorted(Event.objects.values_list("position", "data")) == [(1, "1"), (2, "came meanwhile")]
 
 
-def use(isolation: str | None) -> None:
-    """Give this thread's connection, which is not open yet, that isolation level."""
+@contextmanager
+def connected(isolation: str | None) -> Iterator[None]:
+    """Give this thread's connection, which is not open yet, that isolation level; close it at the end."""
+    settings = connection.settings_dict
     if isolation:
         level: Any = isolation
         if connection.vendor == "postgresql":
             level = IsolationLevel[isolation.upper().replace(" ", "_")]
-        connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": level}
+        # A copy: all threads' connections, and those of later tests, are made by one dict.
+        connection.settings_dict = {**settings, "OPTIONS": {**settings["OPTIONS"], "isolation_level": level}}
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict = settings
 
 
 @several_writers
@@ -165,13 +173,10 @@ def test_many_publishers_leave_no_gap(isolation: str | None, in_transaction: boo
     send_event("a", None, [6, 0])  # makes the head
 
     def publish(writer: int) -> None:
-        use(isolation)
-        try:
+        with connected(isolation):
             for turn in range(40):
                 with transaction.atomic() if in_transaction else nullcontext():
                     send_event("a", None, [writer, turn])
-        finally:
-            connection.close()
 
     threads = [threading.Thread(target=publish, args=(writer,)) for writer in range(6)]
     for thread in threads:
@@ -220,13 +225,11 @@ def test_whatever_is_undone_positions_are_those_of_what_was_committed(isolation:
     failures: list[BaseException] = []
 
     def write(writer: int) -> None:
-        use(isolation)
         try:
-            write_at_random(writer, committed)
+            with connected(isolation):
+                write_at_random(writer, committed)
         except BaseException as error:
             failures.append(error)
-        finally:
-            connection.close()
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
     for thread in threads:
