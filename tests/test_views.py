@@ -11,7 +11,7 @@ from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
-from django_sse import admission, asend_event, send_event, send_events, stream, views
+from django_sse import admission, asend_event, polling, send_event, send_events, views
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView, event_stream
 
@@ -339,15 +339,16 @@ class TestWithoutASGI:
         assert parser.last_event_id == "1"
 
     def test_a_page_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stream, "PAGE", 2)
+        monkeypatch.setattr(polling, "PAGE", 2)
         send_events([("orders", None, number) for number in range(5)])
-        seen: list[str] = []
+        pages: list[list[str]] = []
         cursor = "0"
         for _ in range(3):
             parser = Parser()
-            seen += [e.data for e in parser.feed(Client().get("/fixed/", headers={"Last-Event-ID": cursor}).content)]
+            events = parser.feed(Client().get("/fixed/", headers={"Last-Event-ID": cursor}).content)
+            pages.append([event.data for event in events])
             cursor = parser.last_event_id
-        assert seen == ["0", "1", "2", "3", "4"]
+        assert pages == [["0", "1"], ["2", "3"], ["4"]]
         assert cursor == "5"
 
     def test_committed_rows_that_nobody_numbered_are_numbered(self) -> None:
