@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -133,18 +134,33 @@ async def test_large_events_are_replayed_within_bounds(settings: Any) -> None:
         await pieces.aclose()
 
 
-async def test_what_comes_while_a_stream_rests_leaves_as_one_write(settings: Any) -> None:
+async def test_what_comes_while_a_stream_rests_leaves_as_one_write(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.DJANGO_SSE = {"JOIN_WINDOW": 0.2}
+    rests: list[float] = []
+    resting, rested = asyncio.Event(), asyncio.Event()
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        resting.set()
+        await rested.wait()
+
+    # Only that module's, where nothing else sleeps: the hub goes on by the clock.
+    monkeypatch.setattr(stream, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": rest}))
     pieces = aiter(await Stream.open(["a"], None))
     await anext(pieces)
     await publish("at once")
     assert (await anext(pieces)).count(b"data:") == 1
-    resting = asyncio.ensure_future(anext(pieces))
-    await publish(1)
-    await Hub.current().catch_up()
-    await publish(2)
-    await Hub.current().catch_up()
-    assert (await resting).count(b"data:") == 2
+    joined = asyncio.ensure_future(anext(pieces))
+    async with asyncio.timeout(10):
+        await resting.wait()
+        for number in (1, 2):
+            await publish(number)
+            await Hub.current().catch_up()
+        rested.set()
+        assert (await joined).count(b"data:") == 2
+    assert rests == [0.2]
     await pieces.aclose()
 
 
