@@ -205,10 +205,13 @@ def test_who_deletes_waits_for_no_open_transaction(delete: Any, first: bool) -> 
     with open_transaction("slow") as commit:
         if first:
             publish(10)
-        if connection.vendor == "mysql":
-            with connection.cursor() as cursor:
-                cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
-        delete()
+        try:
+            if connection.vendor == "mysql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+            delete()
+        finally:
+            connection.close()  # and its session with it: no later test has so little patience
         commit()
     assert positions().count(11) == 1
 
