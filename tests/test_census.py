@@ -99,7 +99,7 @@ async def test_addresses_count_where_they_are_limited(wire: Wire, settings: Any)
 
 async def test_a_hub_that_was_killed_is_forgotten_after_its_lease(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(census, "INTERVAL", 0.05)
-    monkeypatch.setattr(census, "LEASE", 0.5)
+    monkeypatch.setattr(census, "LEASE", 2)
     alive, killed, other = wire.join(), wire.join(), wire.join()
     alive.add("8", "")
     for _ in range(3):
@@ -113,7 +113,7 @@ async def test_a_hub_that_was_killed_is_forgotten_after_its_lease(wire: Wire, mo
 
 
 async def test_so_is_one_that_was_the_only_other(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "LEASE", 0.1)
+    monkeypatch.setattr(census, "LEASE", 1)
     one = wire.join()
     one.hear({"hub": HUB, "streams": {one._fingerprint("user 7"): 3}})
     assert full(one)
