@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -108,12 +109,13 @@ def test_without_asgi_a_source_is_sync() -> None:
 
 
 class Producer:
-    """A source that says what becomes of it: ``steps`` are items, seconds to think, or exceptions to raise."""
+    """A source that says what becomes of it: ``steps`` are items, seconds to think, what to wait for, or exceptions to
+    raise."""
 
     def __init__(self, *steps: object) -> None:
         self.steps = steps
         self.made = 0
-        self.closed = asyncio.Event()
+        self.closed = threading.Event()
 
     async def items(self) -> AsyncIterator[object]:
         try:
@@ -124,6 +126,9 @@ class Producer:
                         raise step
                     if isinstance(step, float):
                         await asyncio.sleep(step)
+                        continue
+                    if isinstance(step, threading.Event):
+                        assert await asyncio.to_thread(step.wait, 30)
                         continue
                     self.made += 1
                     yield step
@@ -137,6 +142,9 @@ class Producer:
                     raise step
                 if isinstance(step, float):
                     time.sleep(step)
+                    continue
+                if isinstance(step, threading.Event):
+                    assert step.wait(30)
                     continue
                 self.made += 1
                 yield step
@@ -155,11 +163,14 @@ LONG = 3600.0
 @BOTH
 @pytest.mark.django_db
 async def test_the_first_item_does_not_wait_for_the_second(kind: int) -> None:
-    producer = Producer("first", LONG if kind == 0 else 0.5, "second")
-    pieces = aiter(EventStreamResponse(kinds(producer)[kind]()))
-    async with asyncio.timeout(10):
-        assert await anext(pieces) == b"id: 0\n\n"
-        assert await anext(pieces) == b"data: first\n\n"
+    go = threading.Event()
+    pieces = aiter(EventStreamResponse(kinds(Producer("first", go, "second"))[kind]()))
+    try:
+        async with asyncio.timeout(10):
+            assert await anext(pieces) == b"id: 0\n\n"
+            assert await anext(pieces) == b"data: first\n\n"
+    finally:
+        go.set()
         await pieces.aclose()
 
 
@@ -167,8 +178,15 @@ async def test_the_first_item_does_not_wait_for_the_second(kind: int) -> None:
 @pytest.mark.django_db
 async def test_silence_gets_a_heartbeat_that_fires_nothing(kind: int, settings: Any) -> None:
     settings.DJANGO_SSE = {"HEARTBEAT": 0.05}
-    body = b"".join([piece async for piece in EventStreamResponse(kinds(Producer("a", 0.4, "b"))[kind]())])
-    assert body.count(b":\n\n") >= 2
+    go, body = threading.Event(), b""
+    try:
+        async with asyncio.timeout(10):
+            async for piece in EventStreamResponse(kinds(Producer("a", go, "b"))[kind]()):
+                body += piece
+                if body.count(b":\n\n") == 2:
+                    go.set()
+    finally:
+        go.set()
     events = Parser().feed(body)
     assert [(event.type, event.data) for event in events] == [
         ("message", "a"),
@@ -222,8 +240,7 @@ async def test_a_client_that_leaves_cancels_a_producer_that_thinks() -> None:
     await anext(pieces)
     await anext(pieces)
     await pieces.aclose()
-    async with asyncio.timeout(5):
-        await producer.closed.wait()
+    assert await asyncio.to_thread(producer.closed.wait, 5)
 
 
 @BOTH
