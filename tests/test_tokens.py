@@ -169,18 +169,28 @@ async def test_what_is_no_text_ends_the_text_as_failed(token: Any) -> None:
 
 async def test_a_producer_that_is_cancelled_as_it_ends_stores_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     publish = send_event.__globals__["send_events"]
-    writing = threading.Event()
+    writing, go = threading.Event(), threading.Event()
+    ended = asyncio.Event()
 
     def slow(items: Any) -> Any:
         writing.set()
-        time.sleep(0.2)
+        assert go.wait(10)
         return publish(items)
 
+    async def words() -> AsyncIterator[str]:
+        yield "all of it"
+        ended.set()
+
     monkeypatch.setattr("django_sse.writer.send_events", slow)
-    task = asyncio.create_task(stream_tokens(CHANNEL, ["all of it"]))
-    await asyncio.to_thread(writing.wait, 10)
-    await asyncio.sleep(0.05)  # the iterator is at its end by now, and its pieces are being written
+    task = asyncio.create_task(stream_tokens(CHANNEL, words()))
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert await asyncio.to_thread(writing.wait, 10)
     task.cancel()
+    for _ in range(10):  # turns of the loop: more than it takes to leave, if it may
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await arows() == [("done", {"at": 0, "text": "all of it", "reason": "end"})]
@@ -240,7 +250,7 @@ def test_stop_before_the_beginning_and_after_the_end() -> None:
 
 
 async def test_a_sync_producer_is_stopped_after_its_item() -> None:
-    closed = asyncio.Event()
+    closed = threading.Event()
 
     def words() -> Iterator[str]:
         try:
@@ -255,7 +265,7 @@ async def test_a_sync_producer_is_stopped_after_its_item() -> None:
     await astop_tokens(CHANNEL)
     async with asyncio.timeout(10):
         assert (await task).reason == "stopped"
-        await closed.wait()
+    assert await asyncio.to_thread(closed.wait, 10)
 
 
 async def test_a_text_that_begins_anew_replaces_what_was_there() -> None:
@@ -454,15 +464,15 @@ def test_a_page_does_not_begin_where_the_log_cannot(settings: Any) -> None:
 
 async def test_a_reader_follows_while_it_grows() -> None:
     async with listen(AsyncClient(), f"/events/?channel={CHANNEL}&since=0") as reader:
-        task = asyncio.create_task(stream_tokens(CHANNEL, model(*["word ", 0.06] * 10)))
-        text, kinds = "", []
-        while not kinds or kinds[-1] != "done":
-            event = await reader.next()
-            kinds.append(event.type)
-            text = apply(text, event.json())
-        assert text == "word " * 10
-        assert kinds.count("token") >= 3
-        await task
+        text = ""
+        async with token_stream(CHANNEL) as stream:
+            for number in range(1, 4):
+                await stream.send("word ")
+                event = await reader.next()
+                text = apply(text, event.json())
+                assert (event.type, text) == ("token", "word " * number)
+        event = await reader.next()
+        assert (event.type, apply(text, event.json())) == ("done", "word " * 3)
 
 
 class TestOwner:
