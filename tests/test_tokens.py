@@ -260,7 +260,8 @@ async def test_a_sync_producer_is_stopped_after_its_item() -> None:
         finally:
             closed.set()
 
-    task = asyncio.create_task(stream_tokens(CHANNEL, words()))
+    source = words()  # is ours too: no garbage collector closes it
+    task = asyncio.create_task(stream_tokens(CHANNEL, source))
     await until(arows)
     await astop_tokens(CHANNEL)
     async with asyncio.timeout(10):
