@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from tests.checker import Arrival, Connection, Parser, Received
@@ -33,7 +33,7 @@ def arrival(block: Received) -> Arrival:
 
 
 class Client:
-    """One connection. Nothing is read but inside ``until``, so the test decides what the client has seen."""
+    """One connection. Nothing is read but inside ``until`` and ``drain``, so the test decides what the client has seen."""
 
     def __init__(
         self,
@@ -94,6 +94,14 @@ class Client:
                 self.cut = True
             except TimeoutError:
                 continue
+
+    def drain(self) -> Client:
+        """Read what is there already: whatever comes after this call was sent later, or a moment before."""
+        self._socket.settimeout(0)
+        with suppress(BlockingIOError):
+            while not (self.ended or self.cut):
+                self._take(self._socket.recv(65536))
+        return self
 
     def opened(self) -> Client:
         """Wait until the stream has said where it begins."""

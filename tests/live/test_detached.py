@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.live.client import connect
-from tests.live.conftest import SERVERS
+from tests.live.conftest import QUICK_POLL, SERVERS
 from tests.server import wait_for
 
 STREAMS = 20
@@ -41,8 +41,13 @@ def test_told_to_stop_a_server_ends_its_streams_and_then_itself(server, number, 
 
 def test_without_our_signal_handlers_the_server_does_as_it_likes(start, database_of):
     """The counterpart: uvicorn waits for open streams, so it is still there when its streams are not ended."""
-    with start("uvicorn", database_of("sqlite"), HANDLE_SIGNALS=False) as running, ExitStack() as stack:
+    database = database_of("sqlite")
+    with (
+        start("uvicorn", database, HANDLE_SIGNALS=False, POLL_INTERVAL=QUICK_POLL) as running,
+        ExitStack() as stack,
+    ):
         client = stack.enter_context(connect(running, ["public.a"]))
         psutil.Process(running.pid).terminate()
         wait_for(lambda: "Waiting for connections to close" in running.log(), "uvicorn waits")
-        assert not client.ended
+        database.manage("sse_send", "public.a", "message", "still", "--text")
+        client.has("still")

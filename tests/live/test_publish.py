@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.live.client import connect
+from tests.live.conftest import QUICK_POLL, SERVERS
 from tests.live.publisher import publisher
 
 
@@ -44,20 +45,27 @@ def test_what_was_rolled_back_never_arrives(site, book, how, kept):
     book.judge(site.database, client, replayed)
 
 
-def test_nothing_arrives_before_its_commit(site, book):
-    with connect(site.server, ["public.held"]) as client, publisher(site.database) as other:
+@pytest.mark.parametrize("server", SERVERS)
+def test_nothing_arrives_before_its_commit(server, database, start, book):
+    with (
+        start(server, database, POLL_INTERVAL=QUICK_POLL, HEARTBEAT=0.2) as running,
+        connect(running, ["public.held"]) as client,
+        publisher(database) as other,
+    ):
         other.do("begin")
         held = book.note("public.held")
         other.do("send", "public.held", held.uuid)
         # The row is there for its own transaction alone. A look at the log by all readers, then the commit:
-        with connect(site.server, ["public.held"], client.last) as second:
-            assert second.last == client.last == site.database.head()
-        assert held.uuid not in site.database.positions()
+        with connect(running, ["public.held"], client.last) as second:
+            assert second.last == client.last == database.head()
+        assert held.uuid not in database.positions()
+        seen = len(client.drain().log.arrivals)
+        client.until(lambda: len(client.log.arrivals) >= seen + 2, "two heartbeats")  # of after the look
         assert client.texts == []
         other.do("commit")
         book.end(held)
         client.has(held.uuid).settle()
-    book.judge(site.database, client)
+    book.judge(database, client)
 
 
 def test_an_event_whose_publisher_died_at_the_commit_arrives(site, book):
