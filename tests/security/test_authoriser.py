@@ -14,7 +14,7 @@ from django.http import Http404
 from django.test import AsyncClient
 from django.urls import include, path
 
-from django_sse import asend_event
+from django_sse import asend_event, views
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView, event_stream
 from tests.security.waiting import counting
@@ -182,14 +182,40 @@ class TestEnumeration:
             (403, b"You may not read these channels.\n", tuple(sorted(answers[0].headers.items())))
         }
 
-    async def test_and_the_log_is_not_looked_at_for_it(self) -> None:
-        """Whatever it holds can make no difference then, however small."""
+    @pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+    async def test_and_the_log_is_not_looked_at_for_it(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, accept: str
+    ) -> None:
+        """Whatever it holds can make no difference then, however small. A stream reads it in threads of the hub's."""
+        looked: list[Any] = []
+        open_stream, due = views.Stream.open, views.due
+
+        async def opened(channels: Any, *args: Any, **kwargs: Any) -> Any:
+            looked.append(channels)
+            return await open_stream(channels, *args, **kwargs)
+
+        def polled(channels: Any, *args: Any, **kwargs: Any) -> Any:
+            looked.append(channels)
+            return due(channels, *args, **kwargs)
+
+        monkeypatch.setattr(views.Stream, "open", opened)
+        monkeypatch.setattr(views, "due", polled)
         user = await User.objects.acreate_user("ann")
-        await asend_event(f"user.{user.pk}", None, 1)
+        there = f"user.{user.pk}"
+        await asend_event(there, None, 1)
         async with counting() as queries:
-            for channel in (f"user.{user.pk}", "user.999"):
-                await AsyncClient().get(f"/events/?channel={channel}&since=0&last=5")
+            for channel in (there, "user.999"):
+                address = f"/events/?channel={channel}&since=0&last=5"
+                response: Any = await AsyncClient().get(address, headers={"Accept": accept})
+                assert response.status_code == 403
+        assert looked == []
         assert not [query for query in queries if "django_sse" in query]
+
+        settings.DJANGO_SSE = {"AUTHORIZE": _true}
+        response = await AsyncClient().get(f"/events/?channel={there}", headers={"Accept": accept})
+        assert (response.status_code, looked) == (200, [{there}]), "who may read it would be seen here"
+        if response.streaming:
+            await aiter(response.streaming_content).aclose()
 
     async def test_and_in_the_same_time(self) -> None:
         """Both are asked for by turns: what else the machine does slows both."""

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from django_sse import asend_event, log, reader
+from django_sse import asend_event, hub, log, reader
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
 from tests.security.waiting import counting, until
@@ -125,14 +125,28 @@ async def test_an_empty_one_is_none() -> None:
     assert await first("/fixed/", **{"Last-Event-ID": ""}) == (None, "1")
 
 
-async def test_it_costs_no_query(settings: Any) -> None:
-    """The hub's one look serves everybody; none of these reaches the database."""
+async def test_it_costs_no_query(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's one look serves everybody; none of these reaches the database, nor has the hub's threads read it."""
     settings.DJANGO_SSE = {"POLL_INTERVAL": 60}
+    read: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        def note(*args: Any) -> Any:
+            read.append(name)
+            return function(*args)
+
+        return note
+
+    monkeypatch.setattr(hub, "page", noted("page", hub.page))
+    monkeypatch.setattr(log, "cursor_before_last", noted("last", log.cursor_before_last))
     await asend_event("a", None, 1)
     async with listen(AsyncClient(), "/fixed/"), counting() as queries:
         for presented in [*AHEAD, *MALFORMED]:
             await first(f"/fixed/?since={quote(presented)}")
-        assert queries == []
+        assert (queries, read) == ([], [])
+    async with listen(AsyncClient(), "/fixed/?since=0&last=1") as events:  # one that makes sense is noted
+        assert (await events.next()).json() == 1
+    assert read == ["last", "page"]
 
 
 async def test_one_that_makes_no_sense_costs_no_read_of_the_hub(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,14 @@ class TestCaches:
         assert b"xxxx" in polled.content
 
 
+async def hang_up(talk: ApplicationCommunicator) -> None:
+    """Leave, and see the application end by itself: ``talk.wait()`` would cancel it and say nothing."""
+    await talk.send_input({"type": "http.disconnect"})
+    done, _ = await asyncio.wait({talk.future}, timeout=10)
+    assert done, "the application has not ended"
+    talk.future.result()
+
+
 class TestHeaders:
     async def test_nothing_of_the_request_is_in_them(self) -> None:
         marked = "marked7"
@@ -149,8 +157,7 @@ class TestHeaders:
         talk = ApplicationCommunicator(get_asgi_application(), scope)
         await talk.send_input({"type": "http.request"})
         headers = {name.decode().title(): value.decode() for name, value in (await talk.receive_output(10))["headers"]}
-        await talk.send_input({"type": "http.disconnect"})
-        await talk.wait(10)
+        await hang_up(talk)
         assert {name: headers.get(name) for name in SET_BY_DJANGO} == SET_BY_DJANGO
 
     async def test_a_header_with_underscores_is_not_the_one_with_hyphens(self) -> None:
@@ -168,8 +175,7 @@ class TestHeaders:
             await talk.send_input({"type": "http.request"})
             assert (await talk.receive_output(10))["status"] == 200
             assert first in (await talk.receive_output(10))["body"], name
-            await talk.send_input({"type": "http.disconnect"})
-            await talk.wait(10)
+            await hang_up(talk)
 
     async def test_no_type_is_guessed(self, settings: Any) -> None:
         settings.MIDDLEWARE = []  # Django's own would say it too
