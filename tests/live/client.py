@@ -33,7 +33,7 @@ def arrival(block: Received) -> Arrival:
 
 
 class Client:
-    """One connection. Nothing is read but inside ``until`` and ``drain``, so the test decides what the client has seen."""
+    """One connection. Nothing is read but in ``until`` and ``drain``, so the test decides what the client has seen."""
 
     def __init__(
         self,
