@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import OperationalError, transaction
 from django.test import AsyncClient, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, asend_event, close_streams, log, revocation
+from django_sse import aclose_streams, asend_event, close_streams, log
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.models import Event, Head
 from django_sse.publish import send_notice
@@ -23,6 +22,7 @@ from django_sse.views import EventStreamView
 from tests.security.asked import function_view
 from tests.security.people import logged_in
 from tests.security.streams import body, farewell, is_open
+from tests.security.user_models import user_model
 from tests.security.waiting import until, watching
 
 if TYPE_CHECKING:
@@ -123,16 +123,8 @@ class TestCloseStreams:
 @pytest.fixture
 def member() -> Iterator[Any]:
     """A proxy of the users that was there when the project started."""
-
-    class Member(User):
-        class Meta:
-            proxy = True
-            app_label = "shop"
-
-    revocation.connect()
-    yield Member
-    del apps.all_models["shop"]["member"]
-    apps.clear_cache()
+    with user_model("Member") as made:
+        yield made
 
 
 class TestNotices:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.db import IntegrityError, OperationalError, connection, models, transaction
-from django.db.models.signals import post_save, pre_save
 from django.test import AsyncClient
 from django.urls import include, path
 
@@ -20,6 +18,7 @@ from django_sse.control import CONTROL, Notice
 from django_sse.models import Event
 from django_sse.testing import listen
 from tests.security.streams import farewell
+from tests.security.user_models import user_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,24 +273,17 @@ def test_user_models_of_other_kinds(stored: Any, saved: Any, expected: list[Noti
 @pytest.fixture(params=["proxy", "child"])
 def kind(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A proxy of the users, or a model that extends them, that was there when the project started."""
-    meta = {"app_label": "shop", "proxy": request.param == "proxy"}
-    members = {"Meta": type("Meta", (), meta), "__module__": __name__}
-    if request.param == "child":
-        members["room"] = models.CharField(max_length=10)
-    made: Any = type("Employee", (User,), members)
-    revocation.connect()
-    if request.param == "child":
+    if request.param == "proxy":
+        with user_model("Employee") as made:
+            yield made
+        return
+    with user_model("Employee", proxy=False, room=models.CharField(max_length=10)) as made:
         with connection.schema_editor() as editor:
             editor.create_model(made)
-    yield made
-    if request.param == "child":
+        yield made
         with connection.schema_editor() as editor:
             editor.delete_model(made)
         del User.employee  # type: ignore[attr-defined]
-    for signal in (pre_save, post_save):
-        signal.disconnect(sender=made)
-    del apps.all_models["shop"]["employee"]
-    apps.clear_cache()
 
 
 def test_proxies_and_models_that_extend_it(kind: Any) -> None:
