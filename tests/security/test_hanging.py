@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from contextlib import AsyncExitStack
 from typing import Any
@@ -74,8 +75,9 @@ class TestOneThatSpoilsTheOthers:
             await User.objects.filter(username="bob").aupdate(is_active=False)
             assert await farewell(others) == "deactivated"
             await is_open(open_one, "anything")
-        ours = [record for record in caplog.records if record.name.startswith("django_sse")]
-        assert [record.getMessage() for record in ours] == ["What decides about a stream raised, so it is closed"]
+        # Warnings too, where the machine is so busy that a question is not answered in time.
+        errors = [one for one in caplog.records if one.name.startswith("django_sse") and one.levelno >= logging.ERROR]
+        assert [record.getMessage() for record in errors] == ["What decides about a stream raised, so it is closed"]
         assert "DoesNotExist" in caplog.text
         assert f"order.{order.pk}" not in caplog.text
 
@@ -176,26 +178,6 @@ class TestOneThatSpoilsTheOthers:
                 assert await farewell(events) == "deactivated"
             finally:
                 free.set()
-
-    async def test_session_and_user_come_before_what_decides(self, settings: Any) -> None:
-        """Where both are asked together, the end of a session does not wait for what decides of the others."""
-        asked, free = asyncio.Event(), asyncio.Event()
-
-        async def slow(request: Any, channel: str) -> bool:
-            if asked.is_set():
-                await free.wait()
-            return True
-
-        settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": slow}
-        _, client = await logged_in()
-        async with AsyncExitStack() as stack:
-            for _ in range(3):
-                await stack.enter_async_context(listen(AsyncClient(), "/events/?channel=a"))
-            events = await stack.enter_async_context(listen(client, "/events/?channel=b"))
-            asked.set()
-            await User.objects.aupdate(is_active=False)
-            assert await farewell(events) == "deactivated"
-            free.set()
 
     async def test_no_more_than_a_few_threads_hang(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(examiner, "HANGING", 2)
