@@ -117,7 +117,7 @@ def do(request: HttpRequest, cause: str, pk: int) -> HttpResponse:
 
 async def slow(request: HttpRequest) -> HttpResponse:
     """Answer later than any test waits."""
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
     return HttpResponse("at last")
 
 
