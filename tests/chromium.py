@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.services import missing
 
@@ -27,6 +27,9 @@ ARGUMENTS = (
 )
 WITHOUT = ("--disable-back-forward-cache",)
 """What Playwright would add, but visitors have."""
+PATIENCE: Final = 30
+"""Seconds after which what ``expect`` waits for counts as not happening, in whatever test; nothing waits for it to
+pass."""
 
 
 @contextmanager
@@ -37,9 +40,10 @@ def chromium() -> Iterator[Browser]:
     run in it meanwhile. Use it in a fixture of a scope that ends before theirs begin.
     """
     try:
-        from playwright.sync_api import Error, sync_playwright
+        from playwright.sync_api import Error, expect, sync_playwright
     except ImportError:
         missing("The browser tests need Playwright: pip install playwright.")
+    expect.set_options(timeout=PATIENCE * 1000)
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         try:

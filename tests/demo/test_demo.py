@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("/", "/orders/", "/reconnect/", "/ask/", "/versus/", "/raw/")
 PATIENCE = 30
 """Seconds after which something that should happen counts as not happening; nothing waits for it to pass."""
-expect.set_options(timeout=PATIENCE * 1000)
 
 
 class Demo(NamedTuple):
