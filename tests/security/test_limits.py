@@ -19,6 +19,7 @@ from django_sse.allowance import QUESTION, Allowance
 from django_sse.hub import Hub
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
+from tests.security.people import logged_in
 from tests.security.streams import body
 from tests.security.waiting import counting, until
 
@@ -38,12 +39,6 @@ def _settings(settings: Any) -> Any:
     allowance.replay.clear()
 
 
-async def logged_in(name: str = "ann") -> AsyncClient:
-    client = AsyncClient()
-    await client.aforce_login(await User.objects.acreate_user(name))
-    return client
-
-
 def told_to_wait(text: bytes) -> bool:
     parser = Parser()
     return parser.feed(text) == [] and 30_000 <= (parser.retry or 0) <= 90_000 and not parser.last_event_id
@@ -52,7 +47,7 @@ def told_to_wait(text: bytes) -> bool:
 class TestStreams:
     async def test_of_one_user(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 3}
-        ann, bob = await logged_in(), await logged_in("bob")
+        (_, ann), (_, bob) = await logged_in(), await logged_in("bob")
         async with AsyncExitStack() as stack:
             for _ in range(3):
                 await stack.enter_async_context(listen(ann, "/fixed/"))
@@ -69,7 +64,7 @@ class TestStreams:
     async def test_all_at_once(self, settings: Any) -> None:
         """Whoever opens them faster than they are counted has no more of them."""
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 3}
-        ann = await logged_in()
+        _, ann = await logged_in()
         responses: list[Any] = [await ann.get("/fixed/") for _ in range(10)]
         pieces = [aiter(response.streaming_content) for response in responses if response.streaming]
         first = [await anext(one) for one in pieces]
@@ -83,7 +78,7 @@ class TestStreams:
     ) -> None:
         monkeypatch.setattr(census, "LEASE", 1000)
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 3}
-        ann = await logged_in()
+        _, ann = await logged_in()
         pk = str((await User.objects.aget()).pk)
         enough = threading.Event()
 
@@ -104,7 +99,7 @@ class TestStreams:
 
     async def test_a_hub_that_is_made_anew_counts_anew(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 1}
-        ann = await logged_in()
+        _, ann = await logged_in()
         for _ in range(3):
             async with listen(ann, "/fixed/") as events:
                 hub = Hub.current()
@@ -122,7 +117,7 @@ class TestStreams:
 
     async def test_a_full_address_costs_no_query(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_ADDRESS": 1}
-        ann = await logged_in()
+        _, ann = await logged_in()
         async with listen(AsyncClient(), "/fixed/"):
             async with counting() as queries:
                 assert told_to_wait(await body(await ann.get("/fixed/")))
@@ -130,7 +125,7 @@ class TestStreams:
 
     async def test_during_a_flood_others_connect(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_STREAMS_PER_USER": 5}
-        ann, bob = await logged_in(), await logged_in("bob")
+        (_, ann), (_, bob) = await logged_in(), await logged_in("bob")
         stop = asyncio.Event()
 
         async def flood() -> int:
@@ -190,7 +185,7 @@ class TestChannels:
     async def test_too_many_are_refused_before_anybody_is_asked(self, settings: Any) -> None:
         asked: list[str] = []
         settings.DJANGO_SSE = {"AUTHORIZE": lambda request, channel: asked.append(channel) or True}
-        ann = await logged_in()
+        _, ann = await logged_in()
         async with counting() as queries:
             response = await ann.get("/events/?" + "&".join(f"channel=a{n}" for n in range(21)))
         assert (response.status_code, asked, queries) == (400, [], [])
@@ -207,10 +202,15 @@ class TestChannels:
 
 
 class TestReplay:
+    @pytest.fixture(autouse=True)
+    def _no_time_passes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else what is given depends on how long the test takes."""
+        monkeypatch.setattr(allowance.replay, "_clock", lambda: 0.0)
+
     async def test_a_client_that_asks_for_the_same_again_and_again_must_wait(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"RING_SIZE": 10, "MAX_REPLAY": 1000, "MAX_STREAMS_PER_USER": None}
         await sync_to_async(send_events)([("anything", None, number) for number in range(400)])
-        ann, bob = await logged_in(), await logged_in("bob")
+        (_, ann), (_, bob) = await logged_in(), await logged_in("bob")
         given = 0
         for _ in range(20):
             async with listen(ann, "/fixed/", last_event_id="1") as events:
@@ -229,7 +229,7 @@ class TestReplay:
     async def test_nothing_is_lost_by_it(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         settings.DJANGO_SSE = {"RING_SIZE": 10, "MAX_REPLAY": 300}
         await sync_to_async(send_events)([("anything", None, number) for number in range(1000)])
-        ann = await logged_in()
+        _, ann = await logged_in()
         seen, cursor = [], "1"
         while len(seen) < 999:
             async with listen(ann, "/fixed/", last_event_id=cursor) as events:
@@ -266,7 +266,7 @@ class TestReplay:
     async def test_polls_for_json_are_counted(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_REPLAY": 1000}
         await sync_to_async(send_events)([("anything", None, number) for number in range(400)])
-        ann, bob = await logged_in(), await logged_in("bob")
+        (_, ann), (_, bob) = await logged_in(), await logged_in("bob")
         given, refused = 0, None
         for _ in range(50):
             response = await ann.get("/fixed/?since=1", headers={"Accept": "application/json"})
@@ -295,7 +295,7 @@ class TestReplay:
     async def test_polls_that_find_nothing_are_free(self, settings: Any) -> None:
         settings.DJANGO_SSE = {"MAX_REPLAY": 1}
         await asend_event("anything", None, 1)
-        ann = await logged_in()
+        _, ann = await logged_in()
         for _ in range(10):
             assert (await ann.get("/fixed/?since=1", headers={"Accept": "application/json"})).status_code == 200
 
