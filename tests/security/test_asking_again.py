@@ -8,6 +8,7 @@ import json
 import threading
 import weakref
 from contextlib import AsyncExitStack
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from tests.security.asked import Mine, asks_the_database
 from tests.security.people import logged_in
 from tests.security.streams import farewell, is_open
 from tests.security.waiting import until, watching
+from tests.shop.models import Order
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -183,7 +185,8 @@ class TestAskingAgain:
         assert again.user == user == await again.auser()
         assert await again.session.aget("_auth_user_id") == str(user.pk)
 
-    async def test_a_stream_keeps_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("address", ["/events/?channel=public.a", "/mine/{}/"])
+    async def test_a_stream_keeps_no_request(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         kept: list[Any] = []
         of = Grant.of
 
@@ -192,7 +195,9 @@ class TestAskingAgain:
             return await of(request, *args)
 
         monkeypatch.setattr(Grant, "of", note)
-        response: Any = await AsyncClient().get("/events/?channel=public.a")
+        user, client = await logged_in()
+        order = await Order.objects.acreate(state=f"of {user.pk}")
+        response: Any = await client.get(address.format(order.pk))
         pieces = aiter(response.streaming_content)
         await anext(pieces)
         stream = next(iter(watching()._streams))
@@ -206,7 +211,9 @@ class TestAskingAgain:
                 continue
             seen.add(id(one))
             assert one is not kept[0](), "the request is kept"
-            if not callable(one) or one is grant.ask:
+            if isinstance(one, FunctionType):
+                pending += one.__closure__ or ()  # its globals are no stream's
+            elif not callable(one) or one is grant.ask:
                 pending += [each for each in gc.get_referents(one) if not isinstance(each, dict) or len(each) < 60]
         await pieces.aclose()
 
