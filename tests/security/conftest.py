@@ -37,6 +37,13 @@ class Somebody(NamedTuple):
         return {"Cookie": self.cookie}
 
 
+def log_in(server: Server) -> Somebody:
+    """Log in as a new user with every right."""
+    _, headers, body = server.request("POST", "/in/")
+    found = json.loads(body)
+    return Somebody(found["user"], found["channels"], headers["set-cookie"].split(";")[0])
+
+
 class Workers(NamedTuple):
     """Two processes of one project, with a broker that can be cut off from both."""
 
@@ -46,9 +53,7 @@ class Workers(NamedTuple):
     database: Database
 
     def log_in(self) -> Somebody:
-        _, headers, body = self.one.request("POST", "/in/")
-        found = json.loads(body)
-        return Somebody(found["user"], found["channels"], headers["set-cookie"].split(";")[0])
+        return log_in(self.one)
 
 
 @contextmanager

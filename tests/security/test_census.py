@@ -14,7 +14,7 @@ import pytest
 from tests.live.client import Client
 from tests.live.database import make_database
 from tests.proxy import proxy_to
-from tests.security.conftest import SETTINGS, Somebody
+from tests.security.conftest import SETTINGS, log_in
 from tests.server import serve, wait_for
 from tests.services import need_redis
 from tests.settings import REDIS_URL
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.live.database import Database
+    from tests.security.conftest import Somebody
     from tests.server import Server
 
 MOST = 3
@@ -68,12 +69,6 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
         need_redis()
     kind = "postgresql" if request.param == "notify" else "database"
     return Site(request.param, request.getfixturevalue(kind), tmp_path)
-
-
-def log_in(server: Server) -> Somebody:
-    _, headers, body = server.request("POST", "/in/")
-    found = json.loads(body)
-    return Somebody(found["user"], found["channels"], headers["set-cookie"].split(";")[0])
 
 
 class Streams:

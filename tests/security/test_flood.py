@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.live.client import Client
-from tests.security.conftest import SETTINGS
+from tests.security.conftest import SETTINGS, log_in
 from tests.server import serve
 
 if TYPE_CHECKING:
@@ -28,22 +28,16 @@ def server(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
 
 
-def _log_in(server: Server) -> tuple[str, dict[str, str]]:
-    _, headers, body = server.request("POST", "/in/")
-    return json.loads(body)["channels"][0], {"Cookie": headers["set-cookie"].split(";")[0]}
-
-
 def test_another_user_connects(server: Server) -> None:
-    ann, anns = _log_in(server)
-    bob, bobs = _log_in(server)
+    ann, bob = log_in(server), log_in(server)
     with ExitStack() as stack:
         flood = []
         for number in range(100):
-            one = Client(server, [ann], name=f"number {number} of ann", headers=anns)
+            one = Client(server, ann.channels[:1], name=f"number {number} of ann", headers=ann.headers)
             stack.callback(one.leave)
             flood.append(one)
         for number in range(3):
-            other = Client(server, [bob], name=f"number {number} of bob", headers=bobs).opened()
+            other = Client(server, bob.channels[:1], name=f"number {number} of bob", headers=bob.headers).opened()
             stack.callback(other.leave)
         for one in flood:
             one.until(lambda one=one: one.parser.id or one.ended, "it is open, or told to wait")

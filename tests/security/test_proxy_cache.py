@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.client import Client
 from tests.nginx import nginx
-from tests.security.conftest import SETTINGS, stream
+from tests.security.conftest import SETTINGS, log_in, stream
 from tests.server import serve
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ class Site:
 
     def log_in(self) -> dict[str, str]:
         """Return the headers of somebody new, who is sent one event."""
-        _, headers, body = self.server.request("POST", "/in/")
-        pk = json.loads(body)["user"]
-        self.server.request("POST", f"/send/user.{pk}/", json.dumps(f"of {pk}").encode())
-        return {"Cookie": headers["set-cookie"].split(";")[0], "X-Pk": str(pk)}
+        who = log_in(self.server)
+        self.server.request("POST", f"/send/user.{who.pk}/", json.dumps(f"of {who.pk}").encode())
+        return {**who.headers, "X-Pk": str(who.pk)}
 
     def get(self, path: str, headers: dict[str, str], accept: str = STREAM) -> tuple[int, dict[str, str], bytes]:
         """Return an answer that has an end, through the cache, and never out of it."""
