@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -187,7 +187,13 @@ def _main() -> None:
         connection.close()
 
     with ThreadPoolExecutor(int(threads)) as pool:
-        list(pool.map(work, range(int(threads))))
+        working = [pool.submit(work, number) for number in range(int(threads))]
+        # With a timeout: a wait without end may not notice the signal, and Python's handler runs in this thread alone.
+        while wait(working, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+            if any(one.done() and one.exception() for one in working):
+                break
+        for one in working:
+            one.result()
     os.close(output)
 
 
