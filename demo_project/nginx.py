@@ -29,7 +29,7 @@ def configure(
     static: Path | None = None,
     replaced: Mapping[str, str] = {},
 ) -> Path:
-    """Copy ``nginx.conf`` and ``site.conf`` to ``directory``, with the lines replaced that ``site.conf`` says to adapt.
+    """Copy ``nginx.conf`` and ``site.conf`` to ``directory``, adapted as ``site.conf`` says, all but the name.
 
     ``port``: what nginx listens on; ``upstreams``: the ports of the servers behind it; ``static``: what is served below
     ``/static/``; ``replaced``: further text of ``site.conf``, old and new. All on this machine alone.
