@@ -160,6 +160,8 @@ class Connection:
             # daphne, told to stop, cancels what it serves at once. Its send does not wait, so the end still goes out;
             # where it would wait for a client that does not read, nobody has the time.
             if not self.gone:
+                if valve:
+                    valve.close()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORDS):
                         await self._send(END)

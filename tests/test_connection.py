@@ -279,3 +279,13 @@ async def test_a_stream_that_ends_is_no_producer_any_more() -> None:
     request = DaphneRequest()
     await Connection(Server().receive, request.handle_reply).serve(Body(0), 10)
     assert request.producer is None
+
+
+async def test_nor_is_one_that_the_server_has_cancelled() -> None:
+    request = DaphneRequest()
+    serving = asyncio.create_task(Connection(Server().receive, request.handle_reply).serve(Waiting(), 10))
+    await settle()
+    assert request.producer is not None
+    serving.cancel()
+    await asyncio.wait([serving], timeout=10)
+    assert request.producer is None
