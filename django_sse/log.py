@@ -71,9 +71,10 @@ def append(events: Sequence[Event]) -> list[Event]:
 
     An event whose key the channel already has is not inserted again: the first one comes back in its place.
     """
-    rows, connection = Event.objects.using(settings.DATABASE), connections[settings.DATABASE]
+    connection = connections[settings.DATABASE]
     if len(events) == 1 and events[0].key is None and connection.vendor == "postgresql":
         return [_insert(events[0], connection)]
+    rows = Event.objects.using(settings.DATABASE)
     with transaction.atomic(using=settings.DATABASE, savepoint=False):
         # Apart, since an INSERT that ignores conflicts returns no primary keys; by runs, to keep their order.
         for keyed, run in groupby(events, lambda event: event.key is not None):

@@ -4,7 +4,8 @@ An auto-increment key is taken at insertion, so it is not commit order, and a re
 the event of a transaction that commits late. Positions are therefore given after commit, under a lock, to every
 committed row that has none: whoever gets the lock numbers everybody's. Nobody queues for it. Who finds it taken
 leaves, because its holder looks again once it has let go. So one commit of the database serves all who published
-meanwhile. Running it twice does nothing, and a process that dies before it is healed by the next run, from any process.
+meanwhile, and the more often a process finds it taken, the longer it gathers when its turn comes. Running it twice does
+nothing, and a process that dies before it is healed by the next run, from any process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ __all__ = ["NUMBERING", "Numbered", "joins", "number", "rounds", "sequence"]
 
 _GATHER: Final = 0.002
 """Seconds that the second and later rounds hold the lock before they look, so that one numbers for many."""
+_GATHER_EACH: Final = 0.001
+_GATHER_MOST: Final = 0.010
+"""Seconds that the first round does so, for each time in a row that this process was turned away, and at most. One
+statement and one ring then serve many, and a publisher that is alone does not wait."""
 _ROUNDS: Final = 10
 """Rounds in which one publisher numbers what others publish meanwhile, before it leaves that to the next of them."""
 
@@ -162,16 +167,29 @@ def number(gather: float = 0) -> Numbered | None:
     return NUMBERING[connection.vendor](connection, gather)
 
 
-def rounds(gather: float = 0) -> Iterator[Numbered]:
+class _Crowd:
+    """How many seem to publish at the same time."""
+
+    turned_away = 0
+    """How often in a row this process found somebody else at it."""
+
+
+_crowd: Final = _Crowd()
+
+
+def rounds() -> Iterator[Numbered]:
     """Number until nothing waits, and yield what each round did: nothing where somebody else is at it.
 
     Who came while we were at it has left its rows to us, so we look again after we have let go. After ten rounds they
     are left to the next publisher, or to a hub's poll.
     """
+    gather = min(_crowd.turned_away * _GATHER_EACH, _GATHER_MOST)
     for _ in range(_ROUNDS):
         numbered = number(gather)
         if numbered is None:
+            _crowd.turned_away += 1
             return
+        _crowd.turned_away = 0
         yield numbered
         if not log.unnumbered():
             return

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,6 +148,36 @@ def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.Monk
     with transaction.atomic():
         send_event("a", None, 1)
     assert sorted(Event.objects.values_list("position", "data")) == [(1, "1"), (2, "came meanwhile")]
+
+
+@several_writers
+def test_who_was_turned_away_gathers_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    send_event("a", None, 0)  # makes the head
+    sequence()
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+        def publish() -> None:
+            Event.objects.create(channel="a", data="came meanwhile")
+            connection.close()
+
+        another = threading.Thread(target=publish)
+        another.start()
+        another.join(30)
+
+    monkeypatch.setattr(sequencer, "time", SimpleNamespace(sleep=wait))
+    with another_at_it():
+        assert [sequence() for _ in range(3)] == [None] * 3
+    assert sequence() == (2, 1)
+    assert waits == [0.003]
+    assert sequence() == (2, 0)
+    assert waits == [0.003], "nobody else is there any more"
+    with another_at_it():
+        assert [sequence() for _ in range(30)] == [None] * 30
+    assert sequence() == (3, 1)
+    assert waits == [0.003, 0.01]
 
 
 @contextmanager

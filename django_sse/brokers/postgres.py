@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import contextmanager, suppress
+from selectors import EVENT_READ, DefaultSelector
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +19,15 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
+from psycopg.pq import ExecStatus
 
 from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
 from django_sse.exceptions import InvalidEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
+
+    from psycopg.pq.abc import PGconn
 
 __all__ = ["PostgresBroker"]
 
@@ -70,8 +75,7 @@ class PostgresBroker(NetworkBroker):
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._parameters(), autocommit=True)
-            with _deadline(self._connection):
-                self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, message])
+            _notify(self._connection.pgconn, message)
         except BaseException:
             if self._connection is not None:
                 self._connection.close()
@@ -118,8 +122,30 @@ class PostgresBroker(NetworkBroker):
         return parameters
 
 
+def _notify(pgconn: PGconn, message: str) -> None:
+    """Raise ``psycopg.Error``, or ``TimeoutError`` where the server does not answer within ``PING_DEADLINE``.
+
+    By libpq's own calls, since each publisher pays for it: ``execute`` under ``_deadline`` costs a thread every time.
+    """
+    pgconn.send_query_params(b"SELECT pg_notify($1, $2)", [CHANNEL.encode(), message.encode()])
+    end = time.monotonic() + PING_DEADLINE
+    with DefaultSelector() as selector:
+        selector.register(pgconn.socket, EVENT_READ)
+        while pgconn.flush() or pgconn.is_busy():
+            if not selector.select(max(0, end - time.monotonic())):
+                raise _late()
+            pgconn.consume_input()
+    while result := pgconn.get_result():
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
+
+
+def _late() -> TimeoutError:
+    return TimeoutError(f"PostgreSQL did not answer within {PING_DEADLINE} s.")
+
+
 @contextmanager
-def _deadline(connection: psycopg.Connection | psycopg.AsyncConnection) -> Iterator[None]:
+def _deadline(connection: psycopg.AsyncConnection) -> Iterator[None]:
     """Raise ``TimeoutError`` where the server does not answer the block within ``PING_DEADLINE``.
 
     psycopg waits for an answer for ever and, cancelled, for the answer to that, so its connection is cut under it.
@@ -140,7 +166,7 @@ def _deadline(connection: psycopg.Connection | psycopg.AsyncConnection) -> Itera
         yield
     except psycopg.Error as error:
         if late.is_set():
-            raise TimeoutError(f"PostgreSQL did not answer within {PING_DEADLINE} s.") from error
+            raise _late() from error
         raise
     finally:
         timer.cancel()

@@ -229,6 +229,15 @@ async def test_publishing_neither_fails_nor_waits(
     assert set(threads) == {"django_sse ringer"}
 
 
+def test_after_a_notify_that_postgresql_refuses_the_next_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_postgresql()
+    monkeypatch.setattr(postgres, "connections", ConnectionHandler({"default": POSTGRESQL}))
+    broker = PostgresBroker({})
+    with pytest.raises(psycopg.Error, match="payload string too long"):
+        broker._publish("x" * (postgres.MAX_BYTES + 1))
+    broker._publish("x" * postgres.MAX_BYTES)
+
+
 def test_a_ringer_that_fails_says_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
     from django_sse.brokers.ringer import Ringer
 
