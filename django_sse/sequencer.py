@@ -86,17 +86,25 @@ def _number_on_postgresql(connection: BaseDatabaseWrapper, gather: float) -> Num
     """
     if not gather and joins(connection):
         return _number_in_one_statement(connection, gather)
+    if not _got(connection):  # without BEGIN and COMMIT, two round trips that most of a crowd would make in vain
+        return None
     with _transaction(connection):
         return _number_in_one_statement(connection, gather)
 
 
-def _number_in_one_statement(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+def _got(connection: BaseDatabaseWrapper) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_TRY)
-        if cursor.fetchone() == (False,):
-            return None
-        if gather:
-            time.sleep(gather)  # the lock is held meanwhile: we are in a transaction
+        got: bool = cursor.fetchone()[0]
+    return got
+
+
+def _number_in_one_statement(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+    if not _got(connection):
+        return None
+    if gather:
+        time.sleep(gather)  # the lock is held meanwhile: we are in a transaction
+    with connection.cursor() as cursor:
         cursor.execute(_NUMBER_ON_POSTGRESQL)
         got, head, events = cursor.fetchone()
     if got and head is None:
