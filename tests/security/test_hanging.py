@@ -18,7 +18,7 @@ from django.urls import include, path
 from django_sse import examiner, rounds
 from django_sse.testing import listen
 from django_sse.views import EventStreamView
-from tests.security.asked import Mine, asked_view, asks_the_database, function_view
+from tests.security.asked import Hanging, Mine, asked_view, asks_the_database, function_view
 from tests.security.people import logged_in
 from tests.security.streams import farewell, is_open
 from tests.security.waiting import until
@@ -159,52 +159,30 @@ class TestOneThatSpoilsTheOthers:
             await is_open(events, "a")
 
     async def test_one_that_hangs_ends_with_its_user(self, settings: Any) -> None:
-        hangs, free = threading.Event(), threading.Event()
-        begun: list[str] = []
-
-        def hanging(request: Any, channel: str) -> bool:
-            if hangs.is_set():
-                begun.append(channel)
-                free.wait(30)
-            return True
-
+        hanging = Hanging()
         settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
         _, client = await logged_in()
         async with listen(client, "/events/?channel=a") as events:
-            hangs.set()
-            try:
-                await until(lambda: begun)
+            with hanging.meanwhile():
+                await until(lambda: hanging.begun)
                 await User.objects.aupdate(is_active=False)
                 assert await farewell(events) == "deactivated"
-            finally:
-                free.set()
 
     async def test_no_more_than_a_few_threads_hang(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(examiner, "HANGING", 2)
-        hangs, free = threading.Event(), threading.Event()
-        begun: list[str] = []
-
-        def hanging(request: Any, channel: str) -> bool:
-            if hangs.is_set():
-                begun.append(channel)
-                free.wait(30)
-            return True
-
+        hanging = Hanging()
         settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
         _, bobs = await logged_in("bob")
         async with AsyncExitStack() as stack:
             for name in "abcde":
                 await stack.enter_async_context(listen(AsyncClient(), f"/events/?channel={name}"))
             events = await stack.enter_async_context(listen(bobs, "/events/?channel=f"))
-            hangs.set()
-            try:
-                await until(lambda: len(begun) >= 2)
+            with hanging.meanwhile():
+                await until(lambda: len(hanging.begun) >= 2)
                 await User.objects.aupdate(is_active=False)
                 assert await farewell(events) == "deactivated", "session and user are looked at by others"
-                assert len(begun) == 2
-            finally:
-                free.set()
-            await until(lambda: len(begun) > 2)
+                assert len(hanging.begun) == 2
+            await until(lambda: len(hanging.begun) > 2)
 
     async def test_session_and_user_are_looked_at_on_time(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A crowd whose authoriser costs more than the budget delays what decides, and nothing else."""

@@ -30,6 +30,7 @@ from django_sse.publish import send_notice
 from django_sse.testing import listen
 from django_sse.tickets import asign_ticket, redeem, sign_ticket
 from django_sse.views import EventStreamView
+from tests.security.asked import Hanging
 from tests.security.people import logged_in
 from tests.security.streams import body, farewell
 from tests.security.waiting import until, watching
@@ -244,27 +245,15 @@ class TestAskedAgain:
         monkeypatch.setattr(examiner, "HANGING", 2)
         monkeypatch.setattr(examiner, "PATIENCE", 0.1)
         monkeypatch.setattr(rounds, "AGAIN", 0.1)
-        hangs, free = threading.Event(), threading.Event()
-        begun: list[str] = []
-
-        def hanging(request: Any, channel: str) -> bool:
-            if hangs.is_set():
-                begun.append(channel)
-                free.wait(30)
-            return True
-
+        hanging = Hanging()
         settings.DJANGO_SSE = {**settings.DJANGO_SSE, "AUTHORIZE": hanging}
         async with AsyncExitStack() as stack:
             for name in "abcd":
                 await stack.enter_async_context(listen(AsyncClient(), f"/events/?channel={name}"))
-            hangs.set()
-            try:
+            with hanging.meanwhile():
                 await until(lambda: "2 earlier questions have no answer yet" in caplog.text)
-                assert len(begun) == 2
-            finally:
-                free.set()
-            await until(lambda: len(begun) > 2)
-            hangs.clear()
+                assert len(hanging.begun) == 2
+            await until(lambda: len(hanging.begun) > 2)
             await nobody_hangs()
 
     async def test_the_words_of_what_could_not_answer_are_not_logged(
