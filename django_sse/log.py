@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from django_sse.conf import settings
 from django_sse.models import Event, Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -182,6 +183,17 @@ def try_lock() -> Reach | None:
     return _locked(wait=False) or (None if Head.objects.using(settings.DATABASE).exists() else lock())
 
 
+@contextmanager
+def _holding() -> Iterator[Reach]:
+    """Have the lock for a transaction. PostgreSQL takes it from us if we stop, as a machine does that vanishes."""
+    connection = connections[settings.DATABASE]
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        if outermost and connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+        yield lock()
+
+
 def _locked(*, wait: bool) -> Reach | None:
     rows = Head.objects.using(settings.DATABASE).filter(pk=1)
     if connections[settings.DATABASE].features.has_select_for_update:
@@ -201,8 +213,7 @@ def trim(*, older_than: timedelta | None = None, keep: int | None = None, batch:
     """
     deleted, swept = 0, -1  # from the bottom: a rebase, or a process that died here, may have left rows
     while True:
-        with transaction.atomic(using=settings.DATABASE):
-            floor, head, _ = lock()
+        with _holding() as (floor, head, _):
             old = _oldest(floor, head, older_than, keep, batch)
             if old:
                 floor = old[-1]
@@ -229,8 +240,7 @@ def purge(*channels: str) -> int:
     drop their copies with their next look at the log, within ``POLL_INTERVAL``.
     """
     deleted = _delete(Q(channel__in=channels), "pk")
-    with transaction.atomic(using=settings.DATABASE):
-        lock()
+    with _holding():
         # After the last row has gone: who has seen this generation cannot have read one of them since.
         Head.objects.using(settings.DATABASE).filter(pk=1).update(generation=F("generation") + 1)
     return deleted
@@ -270,8 +280,7 @@ def rebase(position: int) -> Reach:
     browsers already hold as ids of other events. Beyond all of those, every old id is ``expired`` and is told so.
     Raises ``ValueError`` for a position that is not beyond the head.
     """
-    with transaction.atomic(using=settings.DATABASE):
-        head = lock().head
+    with _holding() as (_, head, _):
         if position <= head:
             raise ValueError(f"Position {position} is not beyond the head, which is {head}.")
         Head.objects.using(settings.DATABASE).filter(pk=1).update(position=position, floor=position)

@@ -251,7 +251,7 @@ def _store(events: list[Event], connection: BaseDatabaseWrapper) -> list[Event]:
         return rows
     with transaction.atomic(using=settings.DATABASE):
         rows = log.append(events)
-        numbered = number() if joins(connection) else None
+        numbered = number(ending=True) if joins(connection) else None
     if numbered:
         get_broker().notify(numbered.head)
     if numbered is None or log.unnumbered():

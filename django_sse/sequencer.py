@@ -42,7 +42,10 @@ _WAITING: Final = f"SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {_E
 _NUMBER: Final = (
     f"UPDATE {_EVENTS} SET position = %s + waiting.place FROM ({_WAITING}) AS waiting WHERE {_EVENTS}.id = waiting.id"
 )
+_EACH_SEES_WHAT_IS_COMMITTED: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _TRY: Final = f"SELECT pg_try_advisory_xact_lock('{_HEAD}'::regclass::bigint) AS got"
+_TRY_AT_THE_END: Final = f"{_TRY}, set_config('idle_in_transaction_session_timeout', '5s', true)"
+"""PostgreSQL rolls the transaction back if we do not end it: our machine may vanish while all wait for its lock."""
 _NUMBER_ON_POSTGRESQL: Final = f"""
 WITH mine AS MATERIALIZED ({_TRY}),
 head AS MATERIALIZED (SELECT position FROM {_HEAD} WHERE id = 1 AND (SELECT got FROM mine) FOR UPDATE),
@@ -69,7 +72,7 @@ class Numbered(NamedTuple):
     """How many this run gave."""
 
 
-def _number(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+def _number(connection: BaseDatabaseWrapper, gather: float, ending: bool) -> Numbered | None:
     """Where there is one writer at a time, a lock that is waited for is all that is needed."""
     with transaction.atomic(using=connection.alias, savepoint=False), connection.cursor() as cursor:
         head = log.lock().head
@@ -77,44 +80,38 @@ def _number(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
         return _moved(head, cursor.rowcount)
 
 
-def _number_on_postgresql(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+def _number_on_postgresql(connection: BaseDatabaseWrapper, gather: float, ending: bool) -> Numbered | None:
     """One statement. Its snapshot may be older than its lock, so rows that others have numbered since may look as if
     they waited: FOR UPDATE sees their newest version, and drops them before places are counted.
 
     The lock is an advisory one: it writes nothing, and trimming does not hold it. It is tried by itself first, so that
     the long statement is not planned in vain for the many who come while another is at it.
+
+    Outside a transaction what is to be done under the lock goes to the server in one message, which is a transaction
+    of its own. The server does not wait for us in it, so we may stop or vanish at any time and hold nobody up.
     """
-    if not gather and joins(connection):
-        return _number_in_one_statement(connection, gather)
-    if not _got(connection):  # without BEGIN and COMMIT, two round trips that most of a crowd would make in vain
-        return None
-    with _transaction(connection):
-        return _number_in_one_statement(connection, gather)
-
-
-def _got(connection: BaseDatabaseWrapper) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(_TRY)
-        got: bool = cursor.fetchone()[0]
-    return got
-
-
-def _number_in_one_statement(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
-    if not _got(connection):
-        return None
-    if gather:
-        time.sleep(gather)  # the lock is held meanwhile: we are in a transaction
-    with connection.cursor() as cursor:
-        cursor.execute(_NUMBER_ON_POSTGRESQL)
+        cursor.execute(_TRY_AT_THE_END if ending else _TRY)
+        if not cursor.fetchone()[0]:
+            return None
+        statements = [_NUMBER_ON_POSTGRESQL]
+        if not connection.in_atomic_block:
+            if gather:
+                statements.insert(0, f"SELECT pg_sleep({gather}) WHERE ({_TRY})")
+            if not joins(connection):
+                statements.insert(0, _EACH_SEES_WHAT_IS_COMMITTED)
+        cursor.execute("; ".join(statements))
+        while cursor.nextset():
+            pass
         got, head, events = cursor.fetchone()
     if got and head is None:
         with transaction.atomic(using=connection.alias, savepoint=False):
             log.lock()  # makes the head
-        return _number_in_one_statement(connection, gather)
+        return _number_on_postgresql(connection, gather, ending)
     return Numbered(head + events, events) if got else None
 
 
-def _number_on_mysql(connection: BaseDatabaseWrapper, gather: float) -> Numbered | None:
+def _number_on_mysql(connection: BaseDatabaseWrapper, gather: float, ending: bool) -> Numbered | None:
     """An UPDATE of InnoDB waits for the uncommitted rows it meets, so for every transaction that has published and is
     still open. A plain SELECT does not see them: find the rows first, then update those and no others."""
     with _transaction(connection), connection.cursor() as cursor:
@@ -142,7 +139,7 @@ def _transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with transaction.atomic(using=connection.alias, savepoint=False):
         if outermost and not joins(connection):
             with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                cursor.execute(_EACH_SEES_WHAT_IS_COMMITTED)
         yield
 
 
@@ -165,14 +162,15 @@ def joins(connection: BaseDatabaseWrapper) -> bool:
     return str(getattr(level, "name", level)).replace("_", " ").lower() == "read committed"
 
 
-def number(gather: float = 0) -> Numbered | None:
+def number(gather: float = 0, *, ending: bool = False) -> Numbered | None:
     """Number once what is committed and has no position; return None where somebody else is at it just now.
 
     Runs in a transaction of its own, or, where the caller has one open, in that. ``gather``: the seconds to hold the
-    lock before looking, so that those who publish meanwhile are numbered too.
+    lock before looking, so that those who publish meanwhile are numbered too; in a transaction of its own only.
+    ``ending``: the caller's transaction commits next. PostgreSQL rolls it back where that does not come within 5 s.
     """
     connection = connections[settings.DATABASE]
-    return NUMBERING[connection.vendor](connection, gather)
+    return NUMBERING[connection.vendor](connection, gather, ending)
 
 
 class _Crowd:

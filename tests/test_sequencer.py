@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -138,7 +139,7 @@ def test_nobody_waits_for_another_who_is_at_it(in_transaction: bool) -> None:
 def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     real, late = sequencer.number, ["came meanwhile"]
 
-    def number_and_let_another_come(gather: float = 0) -> Any:
+    def number_and_let_another_come(gather: float) -> Any:
         numbered = real(gather)
         if late:
             Event.objects.create(channel="a", data=late.pop())
@@ -150,34 +151,59 @@ def test_who_was_at_it_numbers_those_who_left_meanwhile(monkeypatch: pytest.Monk
     assert sorted(Event.objects.values_list("position", "data")) == [(1, "1"), (2, "came meanwhile")]
 
 
+def server_sleeps() -> bool:
+    """Whether PostgreSQL keeps somebody waiting with the lock held. (For MySQL its client waits.)"""
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")
+        return cursor.fetchone() is not None
+
+
 @several_writers
 def test_who_was_turned_away_gathers_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer, "_GATHER_EACH", 2)
+    monkeypatch.setattr(sequencer, "_GATHER_MOST", 4)
     send_event("a", None, 0)  # makes the head
     sequence()
-    waits = []
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-
-        def publish() -> None:
-            Event.objects.create(channel="a", data="came meanwhile")
-            connection.close()
-
-        another = threading.Thread(target=publish)
-        another.start()
-        another.join(30)
-
-    monkeypatch.setattr(sequencer, "time", SimpleNamespace(sleep=wait))
     with another_at_it():
-        assert [sequence() for _ in range(3)] == [None] * 3
-    assert sequence() == (2, 1)
-    assert waits == [0.003]
-    assert sequence() == (2, 0)
-    assert waits == [0.003], "nobody else is there any more"
-    with another_at_it():
-        assert [sequence() for _ in range(30)] == [None] * 30
-    assert sequence() == (3, 1)
-    assert waits == [0.003, 0.01]
+        assert sequence() is None
+    client_sleeps = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        client_sleeps.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(sequencer, "time", SimpleNamespace(sleep=sleep))
+    with ThreadPoolExecutor(1) as thread:
+
+        def gather() -> Any:
+            try:
+                return next(sequencer.rounds())
+            finally:
+                connection.close()
+
+        gathered = thread.submit(gather)
+        while not (client_sleeps.is_set() or server_sleeps()):
+            assert not gathered.done(), "it did not gather"
+        Event.objects.create(channel="a", data="came meanwhile")
+        assert gathered.result(30) == (2, 1)
+
+
+@pytest.mark.parametrize(("turned_away", "seconds"), [(0, 0), (1, 0.001), (9, 0.009), (10, 0.01), (1000, 0.01)])
+def test_the_more_there_are_the_longer_it_gathers(
+    turned_away: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def note(gather: float) -> None:
+        given.append(gather)
+
+    monkeypatch.setattr(sequencer, "number", note)
+    monkeypatch.setattr(sequencer._crowd, "turned_away", turned_away)
+    assert sequence() is None
+    assert given == [pytest.approx(seconds)]
+    assert sequencer._crowd.turned_away == turned_away + 1
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.faults.publisher import publisher
 from tests.live.client import connect
 from tests.live.database import SETTINGS
 from tests.live.publisher import publisher as by_command
-from tests.server import ROOT, environment
+from tests.server import ROOT, environment, wait_for
 
 CHANNELS = ["public.a", "public.b"]
 REDIS = {"BACKEND": "django_sse.brokers.redis.RedisBroker", "OPTIONS": {"ALIAS": "redis"}}
@@ -34,6 +36,40 @@ publish.get_broker = Broker
 with transaction.atomic():
     send_event(sys.argv[1], text=sys.argv[2])
 """
+
+STOPS = {
+    "while it gathers": """
+import django
+django.setup()
+from django_sse import sequencer
+sequencer.number(gather=3)
+""",
+    "before its commit": """
+import os, signal, django
+django.setup()
+from django_sse import publish, send_event
+
+def number(**given):
+    numbered = real(**given)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return numbered
+
+real, publish.number = publish.number, number
+send_event("public.a", text="rolled back")
+""",
+    "while it trims": """
+import os, signal, django
+django.setup()
+from django_sse import log
+
+def oldest(*given):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return []
+
+log._oldest = oldest
+log.trim(keep=1)
+""",
+}
 
 
 def test_an_event_exists_if_and_only_if_its_transaction_committed(database, start, book, figures):
@@ -97,6 +133,34 @@ def test_a_publisher_killed_after_its_commit(database, redis_server, start, book
         verdict = book.verdict(database, first, second)
     assert max(taken) < POLL + 5
     figures(deaths=len(taken), **{"poll s": POLL, "slowest s": max(taken)}, **verdict)
+
+
+@pytest.mark.parametrize("when", STOPS)
+def test_one_that_stops_with_the_lock_holds_nobody_up(database, start, book, figures, when):
+    """As one whose machine vanishes: the database still has its connection, and keeps what it locked there."""
+    command = [sys.executable, "-c", STOPS[when]]
+    env = environment(SETTINGS, database.env)
+    with start("uvicorn", database, POLL_INTERVAL=POLL) as server, connect(server, ["public.a"]) as client:
+        client.has(*book.post(server, "each", ["public.a"]))
+        with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as stopping:
+            status = Path(f"/proc/{stopping.pid}/stat")
+            try:
+                if when == "while it gathers":
+                    locked = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+                    wait_for(lambda: database.query(locked), "it has the lock", 60)
+                    stopping.send_signal(signal.SIGSTOP)
+                else:
+                    wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", "it stops itself", 60)
+                begun = time.monotonic()
+                client.has(*book.post(server, "each", ["public.a"]))
+                took = time.monotonic() - begun
+            finally:
+                stopping.send_signal(signal.SIGCONT)
+            _, said = stopping.communicate(timeout=60)
+        assert ("idle-in-transaction timeout" in said) == (when != "while it gathers"), said
+        client.settle()
+        verdict = book.verdict(database, client)
+    figures(**{"held up s": took}, **verdict)
 
 
 @pytest.mark.long
