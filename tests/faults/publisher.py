@@ -117,7 +117,7 @@ def _main() -> None:
     import django
 
     django.setup()
-    from django.db import Error, connection, transaction
+    from django.db import Error, OperationalError, connection, transaction
 
     from django_sse import send_event, send_events
 
@@ -157,6 +157,8 @@ def _main() -> None:
                 with transaction.atomic():
                     send(events[1:])
                     transaction.set_rollback(True)
+                if transaction.get_rollback():  # or Django would end the outer block without a word, and undo it too
+                    raise OperationalError("The savepoint could not be rolled back, so everything is.")
             return 1
         return len(events)
 
