@@ -146,8 +146,8 @@ def test_one_that_stops_with_the_lock_holds_nobody_up(database, start, book, fig
             status = Path(f"/proc/{stopping.pid}/stat")
             try:
                 if when == "while it gathers":
-                    locked = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
-                    wait_for(lambda: database.query(locked), "it has the lock", 60)
+                    asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+                    wait_for(lambda: database.query(asleep), "it has the lock", 60)
                     stopping.send_signal(signal.SIGSTOP)
                 else:
                     wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", "it stops itself", 60)
