@@ -205,7 +205,7 @@ async def test_a_database_that_is_away(reports: Reports, settings: Any, monkeypa
     response = await ann.client.get(f"/events/?channel={CHANNEL}&ticket={ann.ticket}")
     assert response.status_code == 200
     assert reports.events == []
-    monkeypatch.setattr(publish, "number", lambda: None)
+    monkeypatch.setattr(publish, "number", lambda **asked: None)
     monkeypatch.setattr(publish, "rounds", _away)
     await asend_event(CHANNEL, None, PAYLOAD)
     assert len(reports.events) == 1
