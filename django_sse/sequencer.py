@@ -44,8 +44,7 @@ _NUMBER: Final = (
 )
 _EACH_SEES_WHAT_IS_COMMITTED: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _TRY: Final = f"SELECT pg_try_advisory_xact_lock('{_HEAD}'::regclass::bigint) AS got"
-_TRY_AT_THE_END: Final = f"{_TRY}, set_config('idle_in_transaction_session_timeout', '5s', true)"
-"""PostgreSQL rolls the transaction back if we do not end it: our machine may vanish while all wait for its lock."""
+_TRY_AT_THE_END: Final = f"{_TRY}, set_config('idle_in_transaction_session_timeout', '{log.LOCK_TIMEOUT}', true)"
 _NUMBER_ON_POSTGRESQL: Final = f"""
 WITH mine AS MATERIALIZED ({_TRY}),
 head AS MATERIALIZED (SELECT position FROM {_HEAD} WHERE id = 1 AND (SELECT got FROM mine) FOR UPDATE),
@@ -167,7 +166,8 @@ def number(gather: float = 0, *, ending: bool = False) -> Numbered | None:
 
     Runs in a transaction of its own, or, where the caller has one open, in that. ``gather``: the seconds to hold the
     lock before looking, so that those who publish meanwhile are numbered too; in a transaction of its own only.
-    ``ending``: the caller's transaction commits next. PostgreSQL rolls it back where that does not come within 5 s.
+    ``ending``: the caller's transaction commits next. PostgreSQL rolls it back where that takes longer than
+    ``log.LOCK_TIMEOUT``.
     """
     connection = connections[settings.DATABASE]
     return NUMBERING[connection.vendor](connection, gather, ending)

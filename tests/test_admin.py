@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.translation import trans_real
 
-from django_sse import admin, changelist, log, replay, send_event
+from django_sse import admin, changelist, log, replay, retention, send_event
 from django_sse.conf import settings
 from django_sse.models import Event, Head
 from django_sse.readable import lines, pretty, visible
@@ -161,7 +161,7 @@ def test_list_shows_the_newest_first(page: Callable[..., str]) -> None:
 
 def test_list_tells_the_floor(page: Callable[..., str]) -> None:
     many(30)
-    log.trim(keep=10)
+    retention.trim(keep=10)
     assert "The log reaches from 20 to 30" in text(page())
 
 
@@ -445,7 +445,7 @@ def test_the_answer_is_bounded(page: Callable[..., str]) -> None:
 )
 def test_a_reset_is_shown_with_its_reason(page: Callable[..., str], at: str, reason: str) -> None:
     event = many(15)[-1]
-    log.trim(keep=10)
+    retention.trim(keep=10)
     html = page(detail(event), at=at)
     assert f"A reset ({reason})" in text(html)
     assert "The client is given id 15" in text(html)
@@ -461,7 +461,7 @@ def test_what_is_trimmed_meanwhile_is_not_passed_over(
     after = log.after
 
     def trimmed_first(*args: Any) -> list[Event]:
-        log.trim(keep=3)
+        retention.trim(keep=3)
         return after(*args)
 
     monkeypatch.setattr(log, "after", trimmed_first)

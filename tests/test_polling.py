@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
-from django_sse import asend_event, log, send_event, send_events
+from django_sse import asend_event, retention, send_event, send_events
 from django_sse.log import append
 from django_sse.models import Event
 from django_sse.parser import Parser
@@ -59,7 +59,7 @@ class TestOneQuery:
     def test_rows_behind_the_floor_take_nobodys_place(self) -> None:
         """They are there until the next trim, and would fill the page."""
         send_events([("a", None, number) for number in range(PAGE + 10)])
-        log.rebase(1000)
+        retention.rebase(1000)
         send_event("a", None, "new")
         owed = due(["a"], None, last=PAGE + 5)
         assert [event.position for event in owed.events] == [1001]
@@ -140,7 +140,7 @@ class TestJSON:
     @pytest.mark.parametrize(("since", "reason"), [("99", "ahead"), ("x", "malformed"), ("0", "expired")])
     def test_a_reset_is_said(self, since: str, reason: str) -> None:
         send_events([("a", None, n) for n in range(3)])
-        log.trim(keep=1)
+        retention.trim(keep=1)
         answer = ask(f"since={since}")
         assert (answer["reset"], answer["events"], answer["cursor"]) == (reason, [], 3)
 

@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import InternalError, OperationalError, connections
 
-from django_sse import asend_event, asend_events, log, reader, stream
+from django_sse import asend_event, asend_events, log, reader, retention, stream
 from django_sse import hub as hub_module
 from django_sse.hub import Hub
 from django_sse.models import Event, Head
@@ -230,7 +230,7 @@ class TestSilence:
 class TestLossIsSaid:
     async def test_a_cursor_older_than_the_log(self) -> None:
         await publish(*range(5))
-        await sync_to_async(log.trim)(keep=2)
+        await sync_to_async(retention.trim)(keep=2)
         async with opened(cursor=2) as (_, events):
             event = await events.next()
             assert (event.type, event.json()) == ("sse.reset", {"reason": "expired", "id": 5})
@@ -246,7 +246,7 @@ class TestLossIsSaid:
             await publish(0, channel="other")
             await live.next()
             one = await Stream.open(["a"], 2)
-            await sync_to_async(log.trim)(keep=3)
+            await sync_to_async(retention.trim)(keep=3)
             pieces = aiter(one)
             events = EventReader(pieces)
             assert (await events.next()).json() == {"reason": "expired", "id": 11}
@@ -271,7 +271,7 @@ class TestLossIsSaid:
                 patch.setattr(Hub, "doorbell", lambda self: None)
                 patch.setattr(hub_module, "look", lambda *_: (log.Reach(0, 0), []))
                 await publish(*range(5))
-                await sync_to_async(log.trim)(keep=1)
+                await sync_to_async(retention.trim)(keep=1)
             Hub.current().doorbell()
             assert (await events.next()).json() == {"reason": "expired", "id": 5}
 
@@ -280,7 +280,7 @@ class TestLossIsSaid:
         real = log.rows_after
 
         def trimming(*args: Any) -> Any:
-            log.trim(keep=1)
+            retention.trim(keep=1)
             return real(*args)
 
         monkeypatch.setattr(log, "rows_after", trimming)
@@ -308,7 +308,7 @@ class TestLossIsSaid:
         async with opened() as (_, events):
             await publish(0)
             await events.next()
-            await sync_to_async(log.trim)(keep=1)  # a floor, but not above anybody
+            await sync_to_async(retention.trim)(keep=1)  # a floor, but not above anybody
             await Event.objects.abulk_create([Event(channel="a", data=str(n)) for n in (1, 2, 3)])
             await sync_to_async(numbered_without_a_ring)()
             await Event.objects.filter(position=2).adelete()
@@ -321,7 +321,7 @@ class TestLossIsSaid:
             await asend_events([("a", None, "secret"), ("b", None, "kept")])
             await take(events, 2)
             hub = Hub.current()
-            await sync_to_async(log.purge)("a")
+            await sync_to_async(retention.purge)("a")
             async with asyncio.timeout(10):
                 while hub._generation == 0:  # noqa: ASYNC110 - what counts is inside the hub
                     await asyncio.sleep(0)
@@ -332,7 +332,7 @@ class TestLossIsSaid:
 
     async def test_after_a_rebase_every_old_id_is_told(self) -> None:
         await publish(1)
-        await sync_to_async(log.rebase)(100)
+        await sync_to_async(retention.rebase)(100)
         for old in (0, 1, 99):
             async with opened(cursor=old) as (_, events):
                 assert (await events.next()).json() == {"reason": "expired", "id": 100}

@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import AsyncClient
 
-from django_sse import asend_event, log, send_event, tokens, writer
+from django_sse import asend_event, log, retention, send_event, tokens, writer
 from django_sse.access import authorize
 from django_sse.channels import token_channel
 from django_sse.compaction import apply
@@ -459,7 +459,7 @@ def test_a_page_does_not_begin_where_the_log_cannot(settings: Any) -> None:
     settings.DJANGO_SSE = {"MAX_EVENT_BYTES": 300}
     async_to_sync(stream_tokens)(CHANNEL, ["a" * 1000])
     first = tokens_since(CHANNEL)
-    log.rebase(log.get_head() + 1000)
+    retention.rebase(log.get_head() + 1000)
     assert tokens_since(CHANNEL) == log.get_head() > first
 
 

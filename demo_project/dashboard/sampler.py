@@ -12,7 +12,7 @@ from django.utils import timezone
 from demo_project.dashboard import health, machine
 from demo_project.dashboard.channel import DASHBOARD, tell_alert
 from demo_project.dashboard.threshold import Threshold
-from django_sse import log, send_event
+from django_sse import retention, send_event
 
 if TYPE_CHECKING:
     from demo_project.dashboard.health import Part
@@ -78,7 +78,7 @@ class Sampler(Thread):
         self._look(self._disk, health.disk_percent(), again=again)
         self._tell_health(health.examine(serves=self._serves), due=count % STATUS_EVERY == 0)
         if count % TRIM_EVERY == 0:
-            log.trim(keep=KEEP)
+            retention.trim(keep=KEEP)
 
     def _tell_health(self, parts: list[Part], *, due: bool) -> None:
         # What changes with every sample, such as the head of the log, is no news.

@@ -60,14 +60,14 @@ send_event("public.a", text="rolled back")
     "while it trims": """
 import os, signal, django
 django.setup()
-from django_sse import log
+from django_sse import retention
 
 def oldest(*given):
     os.kill(os.getpid(), signal.SIGSTOP)
     return []
 
-log._oldest = oldest
-log.trim(keep=1)
+retention._oldest = oldest
+retention.trim(keep=1)
 """,
 }
 

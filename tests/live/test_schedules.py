@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import AsyncClient
 from django.urls import path
 
-from django_sse import log
+from django_sse import retention
 from django_sse.hub import Hub
 from django_sse.views import event_stream
 from tests.checker import Connection, Parser, judge
@@ -138,7 +138,7 @@ def trim(step: Step, book) -> None:
         publish(step._replace(do="batch"), book)
     look_up(book)
     tick = next(ticks)
-    log.trim(keep=step.keep)
+    retention.trim(keep=step.keep)
     note_floor(tick, book)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse
 
-from django_sse import asend_events, log, send_event, send_events
+from django_sse import asend_events, retention, send_event, send_events
 from django_sse.encoders import TextEncoder
 from django_sse.responses import EventStreamResponse
 from tests.shop.models import Order
@@ -99,7 +99,7 @@ async def publish_async(request: HttpRequest) -> HttpResponse:
 
 
 def trim(request: HttpRequest, keep: int) -> HttpResponse:
-    return HttpResponse(str(log.trim(keep=keep)))
+    return HttpResponse(str(retention.trim(keep=keep)))
 
 
 class Production:

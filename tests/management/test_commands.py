@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from django_sse import log, send_event, send_events
+from django_sse import log, retention, send_event, send_events
 from django_sse.models import Event
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -118,7 +118,7 @@ class TestTail:
 
     def test_a_loss_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         send_events([("a", None, number) for number in range(5)])
-        log.trim(keep=1)
+        retention.trim(keep=1)
 
         def publish(seconds: float) -> Any:
             send_event("a", None, "next")
@@ -133,7 +133,7 @@ class TestTail:
         after = log.after
 
         def trimmed_meanwhile(*arguments: Any) -> list[Event]:
-            log.trim(keep=1)
+            retention.trim(keep=1)
             monkeypatch.setattr("django_sse.log.after", after)
             return after(*arguments)
 

@@ -13,7 +13,7 @@ from django.db import OperationalError, transaction
 from django.test import AsyncClient, Client
 from django.urls import include, path
 
-from django_sse import aclose_streams, asend_event, close_streams, log
+from django_sse import aclose_streams, asend_event, close_streams, log, retention
 from django_sse.control import CONTROL, Notice, fingerprint
 from django_sse.models import Event, Head
 from django_sse.publish import send_notice
@@ -161,7 +161,7 @@ class TestNotices:
         def both() -> None:
             with transaction.atomic():
                 close_streams(user=user)
-                log.purge("anything")
+                retention.purge("anything")
 
         async with listen(client, "/fixed/") as events:
             await sync_to_async(both)()
@@ -204,7 +204,7 @@ class TestNotices:
         async with listen(client, "/fixed/") as events:
             for number in range(5):
                 await asend_event("elsewhere", None, number)
-            await sync_to_async(log.trim)(keep=1)
+            await sync_to_async(retention.trim)(keep=1)
             await Session.objects.all().adelete()
             watching()._cursor = 0  # as after a long sleep of the whole process
             await aclose_streams(user=user.pk + 1)

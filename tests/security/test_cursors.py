@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from django_sse import asend_event, hub, log, reader
+from django_sse import asend_event, hub, log, reader, retention
 from django_sse.testing import Parser, listen
 from django_sse.views import EventStreamView
 from tests.security.waiting import counting, until
@@ -173,7 +173,7 @@ async def test_one_that_makes_no_sense_costs_no_read_of_the_hub(settings: Any, m
 async def test_one_that_was_trimmed_is_expired() -> None:
     for number in range(5):
         await asend_event("a", None, number)
-    await sync_to_async(log.trim)(keep=2)
+    await sync_to_async(retention.trim)(keep=2)
     assert (await first("/fixed/?since=2"))[0].data == '{"reason":"expired","id":5}'
     assert (await first("/fixed/?since=3"))[0] is None
 

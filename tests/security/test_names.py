@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import include, path
 
-from django_sse import log, send_event
+from django_sse import log, retention, send_event
 from django_sse.access import Rules, authenticated, own, permission, staff
 from django_sse.channels import check_channel
 from django_sse.models import Event
@@ -90,7 +90,7 @@ def test_the_database_compares_exactly(channel: str, others: list[str]) -> None:
         send_event(other, None, 1, key="key")
     send_event(channel, None, 1, key="KEY")
     assert log.get_head() == head + len(others) + 2, "a key was taken for another channel's, or for another"
-    log.purge(channel)
+    retention.purge(channel)
     assert not Event.objects.filter(channel=channel).exists()
     assert Event.objects.count() == 2 * len(others)
 

@@ -19,7 +19,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import include, path
 from django.utils import timezone
 
-from django_sse import asend_event, close_streams, log, tickets
+from django_sse import asend_event, close_streams, retention, tickets
 from django_sse.control import CONTROL
 from django_sse.examiner import Examiner
 from django_sse.models import Event, Head
@@ -173,7 +173,7 @@ class TestRefused:
         await sync_to_async(end)(one)
         assert await status(one.address) == 403
 
-    @pytest.mark.parametrize("lose", [lambda: log.trim(keep=1), lambda: Head.objects.update(position=0)])
+    @pytest.mark.parametrize("lose", [lambda: retention.trim(keep=1), lambda: Head.objects.update(position=0)])
     async def test_where_a_notice_may_be_gone(self, lose: Any) -> None:
         """The log was trimmed past the moment of signing, or is one from a backup."""
         await asend_event("public.a", None, 1)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from django_sse import log
+from django_sse import log, retention
 from django_sse.channels import check_channel
 
 if TYPE_CHECKING:
@@ -31,4 +31,4 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if user is not None:
             channels += log.token_channels(user)
-        self.stdout.write(f"Purged {log.purge(*channels)} events of {', '.join(channels)}")
+        self.stdout.write(f"Purged {retention.purge(*channels)} events of {', '.join(channels)}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from django_sse import log
+from django_sse import log, retention
 
 if TYPE_CHECKING:
     from django.core.management.base import CommandParser
@@ -27,7 +27,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         position = options["to"] if options["to"] is not None else log.reach().head + LEAP
         try:
-            reach = log.rebase(position)
+            reach = retention.rebase(position)
         except ValueError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"The log goes on from position {reach.head}; clients with older ids are sent sse.reset")
