@@ -193,7 +193,9 @@ class Hub:
         finally:
             if self._hubs.get(loop) is self:
                 del self._hubs[loop]
-            listening.cancel()
+            # At the end of asyncio.run all tasks have been cancelled; twice would cut its tidying short.
+            if not listening.cancelling():
+                listening.cancel()
             self._live.close()
             self._replay.close()
             self.census.end()

@@ -14,7 +14,7 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 
-from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
+from django_sse.brokers.network import PING_DEADLINE, NetworkBroker, heed_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -23,6 +23,9 @@ __all__ = ["ChannelLayerBroker"]
 
 GROUP: Final = "django_sse"
 TYPE: Final = "django_sse.ring"
+PING_AFTER: Final = 3.0
+"""Seconds of silence before a ping. channels_redis waits for a message for 5 s at a time, and redis-py gives an answer
+no more than 5 s: on a quiet layer they would end together, as a failure."""
 
 
 class ChannelLayerBroker(NetworkBroker):
@@ -78,6 +81,7 @@ class ChannelLayerBroker(NetworkBroker):
                         await layer.group_add(GROUP, channel)  # memberships expire
                         await layer.send(channel, {"type": TYPE, "message": ""})
                         await asyncio.wait([receiving])
+                    heed_cancellation()
                 message = receiving.result()
                 receiving = None
                 if message["message"]:
@@ -85,9 +89,11 @@ class ChannelLayerBroker(NetworkBroker):
         finally:
             if receiving:
                 receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
-                receiving.cancel()
                 # It may have got a message just now, and then tidies up behind that, on the connections below.
-                await asyncio.wait([receiving], timeout=PING_DEADLINE)
+                for _ in range(3):
+                    receiving.cancel()  # again, where it was swallowed
+                    if (await asyncio.wait([receiving], timeout=PING_DEADLINE / 3))[0]:
+                        break
             close = getattr(layer, "close_pools", None)
             if close is None and type(layer).__module__ == "channels_redis.pubsub":
                 close = layer.flush  # closes what this object has; other layers empty the server by that name

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django_sse.brokers.base import Listener
 
-__all__ = ["NetworkBroker"]
+__all__ = ["NetworkBroker", "heed_cancellation"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class NetworkBroker(LocalBroker):
                 try:
                     async with aclosing(self._messages()) as messages:
                         async for message in messages:
+                            heed_cancellation()
                             if failing:
                                 logger.info("The broker is back")
                             failing, pause = False, FIRST_PAUSE
@@ -124,3 +125,14 @@ class NetworkBroker(LocalBroker):
 
     def _tell(self, item: int | str | dict[str, Any]) -> None:
         self._publish(item if isinstance(item, str) else self._encode(item))
+
+
+def heed_cancellation() -> None:
+    """Raise ``CancelledError`` where this task was cancelled and what it waited for has swallowed that.
+
+    ``asyncio.wait_for`` does up to Python 3.11, if it ends at the same time, and redis-py sends each command in one. A
+    listener that is cancelled once would then listen for ever, and keep its event loop from ending.
+    """
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError

@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 from psycopg.pq import ExecStatus
 
-from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker
+from django_sse.brokers.network import PING_AFTER, PING_DEADLINE, NetworkBroker, heed_cancellation
 from django_sse.exceptions import InvalidEvent
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class PostgresBroker(NetworkBroker):
                         yield notify.payload
                 with _deadline(connection):
                     await connection.execute("SELECT 1")
+                heed_cancellation()
         finally:
             await connection.close()
 

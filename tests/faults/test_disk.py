@@ -47,11 +47,10 @@ def test_full(small_disk, start, book, browsers, figures, tmp_path):
             crowd = browsers([web.port], streams, CHANNELS)
             publishing.has_published(100)
             ballast = server.directory / "ballast"
-            with ballast.open("wb") as file:
+            with ballast.open("wb", buffering=0) as file:  # a buffer would be written, and fail, once more at its end
                 try:
                     while True:
                         file.write(b"x" * 65536)
-                        file.flush()
                 except OSError:
                     pass
             wait_for(lambda: sum(one.outcome == "unknown" for one in publishing.take()) > 20, "publishing raises")
