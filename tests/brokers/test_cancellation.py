@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Swallowing(InMemoryChannelLayer):
-    """Goes on where it is cancelled while it does ``swallows`` for the last time, as redis-py may on Python 3.11."""
+    """Goes on where it is cancelled, once in each of ``swallows``, as redis-py may on Python 3.11."""
 
     swallows: ClassVar[list[str]] = []
     waits: ClassVar[asyncio.Event]
